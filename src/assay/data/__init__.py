@@ -1,0 +1,1 @@
+"""Data: validated sets, committed splits, sources, augmentation."""

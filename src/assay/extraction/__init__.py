@@ -1,0 +1,1 @@
+"""Extraction: attacks that make a copy of a model."""

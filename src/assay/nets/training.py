@@ -1,0 +1,222 @@
+"""The one training loop: hard or soft labels, seeded, resumable, bf16 where it pays."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from assay.data.dataset import Dataset
+from assay.errors import InvalidInput
+from assay.nets.checkpoint import load_checkpoint, save_checkpoint
+from assay.nets.network import Network
+from assay.nets.recipe import Recipe
+from assay.observers import Observer, Observers
+
+__all__ = ["TrainingResult", "predict", "train"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training did.
+
+    Parameters
+    ----------
+    epochs
+        Epochs run in total, resumed ones included.
+    loss
+        Mean training loss of each epoch run in this call.
+    validation
+        Validation accuracy after each epoch of this call, empty without validation set.
+    seconds
+        Wall-clock seconds of this call.
+    """
+
+    epochs: int
+    loss: tuple[float, ...]
+    validation: tuple[float, ...]
+    seconds: float
+
+
+def train(
+    module: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    *,
+    targets: Tensor | None = None,
+    validation: Dataset | None = None,
+    fit_normalization: bool = True,
+    rng: int = 0,
+    observers: Sequence[Observer] = (),
+    checkpoint: str | Path | None = None,
+    task: str = "train",
+) -> TrainingResult:
+    """Train ``module`` in place on ``data`` and leave it in evaluation mode.
+
+    Parameters
+    ----------
+    module
+        From inputs to logits.
+    data
+        Training set; its labels are used unless ``targets`` are given.
+    recipe
+        Hyperparameters.
+    targets
+        Soft labels ``[n, classes]`` (probabilities; the loss is the Kullback-Leibler
+        divergence from them) or other hard labels, int64 ``[n]``.
+    validation
+        Set for early stopping; needed when ``recipe.patience`` is set.
+    fit_normalization
+        Take the input mean and standard deviation from ``data`` (networks of ours).
+    rng
+        Seed. The same seed, machine and thread count give the same weights.
+    observers
+        Told after every epoch.
+    checkpoint
+        File written after every epoch; if it exists, training goes on from there.
+    task
+        How observers call the work.
+
+    Raises
+    ------
+    InvalidInput
+        If targets do not fit the data or the loss becomes NaN.
+    """
+    if not len(data):
+        msg = f"cannot train on {data.name}: it is empty"
+        raise InvalidInput(msg)
+    if recipe.patience is not None and validation is None:
+        msg = "recipe.patience asks for early stopping, which needs a validation set"
+        raise InvalidInput(msg)
+    wanted = data.y if targets is None else targets
+    if len(wanted) != len(data):
+        msg = f"{len(wanted)} targets for {len(data)} rows of {data.name}"
+        raise InvalidInput(msg)
+    loop = _Loop(module, data, wanted, recipe, rng)
+    if fit_normalization and isinstance(module, Network):
+        module.normalize.fit(data.x)
+    watch = Observers(observers)
+    watch.on_start(task, recipe.epochs)
+    started, done = time.perf_counter(), 0
+    path = Path(checkpoint) if checkpoint is not None else None
+    if path is not None and path.exists():
+        done = load_checkpoint(path, module, loop.optimizer, loop.average, rng)
+    losses: list[float] = []
+    scores: list[float] = []
+    best, stale = -1.0, 0
+    kept: dict[str, Tensor] | None = None
+    for epoch in range(done, recipe.epochs):
+        losses.append(loop.epoch(epoch))
+        metrics = {"loss": losses[-1]}
+        if validation is not None:
+            correct = predict(loop.current, validation.x).argmax(1) == validation.y
+            scores.append(float(correct.float().mean()))
+            metrics["validation"] = scores[-1]
+            stale = 0 if scores[-1] > best else stale + 1
+            if stale == 0:
+                best, kept = scores[-1], copy.deepcopy(loop.current.state_dict())
+        done = epoch + 1
+        if path is not None:
+            save_checkpoint(path, module, loop.optimizer, loop.average, rng, done)
+        watch.on_step(task, done, metrics)
+        if recipe.patience is not None and stale > recipe.patience:
+            break
+    final = kept if recipe.patience is not None and kept is not None else loop.current.state_dict()
+    module.load_state_dict(final)
+    module.eval()
+    result = TrainingResult(done, tuple(losses), tuple(scores), time.perf_counter() - started)
+    watch.on_end(task, {"epochs": done, "seconds": result.seconds})
+    return result
+
+
+@torch.no_grad()
+def predict(module: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
+    """Return float32 logits ``[n, classes]`` on the CPU; the module's mode is restored."""
+    device = next(module.parameters()).device
+    was_training = module.training
+    module.eval()
+    try:
+        parts = [module(x[i : i + batch_size].to(device)).float().cpu() for i in range(0, len(x), batch_size)]
+    finally:
+        module.train(was_training)
+    return torch.cat(parts) if parts else torch.empty(0, 0)
+
+
+class _Loop:
+    """State of one training: optimizer, running average, device and precision."""
+
+    def __init__(self, module: nn.Module, data: Dataset, targets: Tensor, recipe: Recipe, seed: int) -> None:
+        self.module, self.recipe, self.seed = module, recipe, seed
+        self.device = next(module.parameters()).device
+        self.x, self.targets = data.x, targets
+        images = data.x.ndim == 4  # noqa: PLR2004
+        self.augment = recipe.augmentation() if images else None
+        if images:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
+        self.half = recipe.use_bf16(images=images, device=self.device)
+        self.optimizer = recipe.make_optimizer(module)
+        self.average = copy.deepcopy(module) if recipe.average else None
+        self.steps = -(-len(data) // recipe.batch_size)
+
+    @property
+    def current(self) -> nn.Module:
+        return self.module if self.average is None else self.average
+
+    def epoch(self, epoch: int) -> float:
+        # A generator per epoch: a resumed run draws what an uninterrupted one would have drawn.
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.x), generator=generator)
+        self.module.train()
+        total = torch.zeros((), device=self.device)
+        with torch.random.fork_rng(devices=[]):  # dropout reads the global generator
+            torch.default_generator.manual_seed(self.seed * 1_000_003 + epoch)
+            for step in range(self.steps):
+                index = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
+                if len(index) == 1 and self.steps > 1:
+                    continue  # batch normalisation has no variance on one row
+                for group in self.optimizer.param_groups:
+                    group["lr"] = self.recipe.rate((epoch + step / self.steps) / self.recipe.epochs)
+                total += self._step(index, generator)
+        mean = float(total) / self.steps
+        if mean != mean:  # noqa: PLR0124 - NaN is the only value that differs from itself
+            msg = f"training diverged in epoch {epoch + 1} (loss is NaN); lower the learning rate"
+            raise InvalidInput(msg)
+        return mean
+
+    def _step(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        x = self.x[index]
+        if self.augment is not None:
+            x = self.augment(x, generator)
+        x = x.to(self.device)
+        if x.ndim == 4:  # noqa: PLR2004
+            x = x.contiguous(memory_format=torch.channels_last)
+        target = self.targets[index].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            logits = self.module(x)
+        logits = logits.float()
+        if target.is_floating_point():
+            loss = functional.kl_div(functional.log_softmax(logits, 1), target, reduction="batchmean")
+        else:
+            loss = functional.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        self.optimizer.step()
+        if self.average is not None:
+            _blend(self.average, self.module, self.recipe.average)
+        return loss.detach()
+
+
+@torch.no_grad()
+def _blend(average: nn.Module, module: nn.Module, decay: float) -> None:
+    pairs = zip(average.state_dict().values(), module.state_dict().values(), strict=True)
+    for kept, new in pairs:
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
