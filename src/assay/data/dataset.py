@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from assay.data.bounded import read_npz
 from assay.errors import InvalidInput
 
 __all__ = ["Dataset"]
+
+_BYTE = 255.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,9 @@ class Dataset:
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
             msg = f"{self.name}: x and y must be torch tensors (use Dataset.from_arrays for numpy arrays)"
             raise InvalidInput(msg)
+        # Plain values, so that the digest does not depend on which number or text type was passed in.
+        object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
+        object.__setattr__(self, "value_range", tuple(float(v) for v in self.value_range))
         if x.ndim < 2 or x.dtype != torch.float32:  # noqa: PLR2004 - [n, *shape]
             msg = f"{self.name}: x must be float32 [n, *shape], got {x.dtype} {list(x.shape)}"
             raise InvalidInput(msg)
@@ -113,12 +118,13 @@ class Dataset:
         if x.dtype.kind not in "fiub" or y.dtype.kind not in "iub":
             msg = f"{name}: x must be numeric and y integer classes, got {x.dtype} and {y.dtype}"
             raise InvalidInput(msg)
-        scale = 255.0 if x.dtype == np.uint8 else 1.0
-        tensor = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32) / np.float32(scale))
-        labels = torch.from_numpy(np.ascontiguousarray(y, dtype=np.int64))
+        values = np.array(x, dtype=np.float32, order="C")
+        if x.dtype == np.uint8:
+            values /= np.float32(_BYTE)
+        labels = torch.from_numpy(np.array(y, dtype=np.int64, order="C"))
         if classes is None:
             classes = [str(c) for c in range(max(2, int(labels.max()) + 1 if len(labels) else 2))]
-        return cls(tensor, labels, tuple(classes), value_range, name)
+        return cls(torch.from_numpy(values), labels, tuple(classes), value_range, name)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -134,8 +140,8 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 over shape, inputs, labels and classes."""
         h = hashlib.sha256(repr((tuple(self.x.shape), self.classes, self.value_range)).encode())
-        h.update(np.ascontiguousarray(self.x.numpy()).data)
-        h.update(np.ascontiguousarray(self.y.numpy()).data)
+        h.update(np.ascontiguousarray(self.x.detach().cpu().numpy()).data)
+        h.update(np.ascontiguousarray(self.y.cpu().numpy()).data)
         return h.hexdigest()
 
     def __len__(self) -> int:
@@ -146,6 +152,7 @@ class Dataset:
         chosen = torch.as_tensor(index)
         if chosen.numel() == 0:
             chosen = chosen.to(torch.int64)
+        _check_index(chosen, len(self), self.name)
         return Dataset(self.x[chosen], self.y[chosen], self.classes, self.value_range, name or self.name)
 
     def concat(self, *others: Dataset, name: str | None = None) -> Dataset:
@@ -177,14 +184,17 @@ class Dataset:
             yield self.x[start : start + size], self.y[start : start + size]
 
     def save(self, path: str | Path) -> None:
-        """Write an ``.npz`` file that `load` reads back exactly."""
+        """Write an ``.npz`` file that `load` reads back exactly.
+
+        Inputs that are bytes divided by 255 are stored as bytes, at a quarter of the size.
+        """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             np.savez_compressed(
                 file,
-                x=self.x.numpy(),
-                y=self.y.numpy(),
+                x=_as_bytes(self.x.detach().cpu().numpy()),
+                y=self.y.cpu().numpy(),
                 classes=np.array(self.classes, dtype=np.str_),
                 value_range=np.array(self.value_range, dtype=np.float64),
             )
@@ -200,24 +210,57 @@ class Dataset:
         Raises
         ------
         InvalidInput
-            If the file cannot be read or lacks ``x`` or ``y``.
+            If the file cannot be read, unpacks to more than 8 GiB, or lacks ``x`` or
+            ``y``.
         """
-        source = Path(path)
-        try:
-            with np.load(source, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, EOFError) as error:
-            msg = f"cannot read {source} as an .npz archive of plain arrays: {error}"
-            raise InvalidInput(msg) from error
+        return cls.from_archive(read_npz(path), str(path), name or Path(path).stem)
+
+    @classmethod
+    def from_archive(cls, arrays: Mapping[str, np.ndarray], path: str, name: str) -> Dataset:
+        """Build from the arrays of an archive, as `load` does; ``path`` is for messages."""
         if "x" not in arrays or "y" not in arrays:
-            msg = f"{source} must hold arrays 'x' and 'y', it has: {', '.join(sorted(arrays)) or 'none'}"
+            msg = f"{path} must hold arrays 'x' and 'y', it has: {', '.join(sorted(arrays)) or 'none'}"
             raise InvalidInput(msg)
-        x = arrays["x"]
-        classes = [str(c) for c in arrays["classes"]] if "classes" in arrays else None
+        classes = [str(c) for c in arrays["classes"].reshape(-1)] if "classes" in arrays else None
+        value_range = cls.span(arrays["x"])
         if "value_range" in arrays:
-            value_range = cast("tuple[float, float]", tuple(float(v) for v in arrays["value_range"]))
-        elif x.dtype == np.uint8 or not x.size or (x.min() >= 0 and x.max() <= 1):
-            value_range = (0.0, 1.0)
-        else:
-            value_range = (float(x.min()), float(x.max()))
-        return cls.from_arrays(x, arrays["y"], classes, value_range, name or source.stem)
+            stored = arrays["value_range"]
+            if stored.shape != (2,) or stored.dtype.kind not in "fiu":
+                msg = f"{path}: value_range must be two numbers, got {stored.dtype} {list(stored.shape)}"
+                raise InvalidInput(msg)
+            value_range = (float(stored[0]), float(stored[1]))
+        return cls.from_arrays(arrays["x"], arrays["y"], classes, value_range, name)
+
+    @staticmethod
+    def span(*arrays: np.ndarray) -> tuple[float, float]:
+        """Return the value range of raw arrays: [0, 1] for bytes and what lies in it, else the observed."""
+        filled = [a for a in arrays if a.size and a.dtype.kind in "fiub"]
+        if not filled or all(a.dtype == np.uint8 for a in filled):
+            return 0.0, 1.0
+        low, high = min(float(a.min()) for a in filled), max(float(a.max()) for a in filled)
+        if not np.isfinite(low + high) or (low >= 0.0 and high <= 1.0):
+            # Rows that are not finite are refused, and named, by the constructor.
+            return 0.0, 1.0
+        return low, high if high > low else low + 1.0
+
+
+def _check_index(chosen: Tensor, rows: int, name: str) -> None:
+    if chosen.ndim == 1 and chosen.dtype == torch.bool and len(chosen) == rows:
+        return
+    whole = not (
+        chosen.is_floating_point() or chosen.is_complex() or chosen.dtype in {torch.bool, torch.uint8}
+    )
+    inside = whole and (chosen.numel() == 0 or (int(chosen.min()) >= -rows and int(chosen.max()) < rows))
+    if chosen.ndim != 1 or not inside:
+        msg = f"{name}: rows are chosen by positions below {rows} or by a bool mask [{rows}]"
+        raise InvalidInput(msg)
+
+
+def _as_bytes(x: np.ndarray) -> np.ndarray:
+    """Return the bytes of which ``x`` is the 255th part, or ``x`` if it is not exactly that."""
+    if not x.size or x.min() < 0 or x.max() > 1:
+        return x
+    scaled = np.rint(x * np.float32(_BYTE)).astype(np.uint8)
+    again = scaled.astype(np.float32) / np.float32(_BYTE)
+    # Bits, not values, are compared: -0.0 equals 0.0 but has another digest.
+    return scaled if np.array_equal(again.view(np.int32), np.ascontiguousarray(x).view(np.int32)) else x
