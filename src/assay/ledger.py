@@ -20,7 +20,15 @@ from torch import Tensor, nn
 
 from assay.errors import AccessDenied, BudgetExceeded, EvidenceTampered, InvalidInput
 from assay.journal import Journal, row_keys
-from assay.model import Access, Model, check_inputs, check_labels, check_scores, require
+from assay.model import (
+    Access,
+    Model,
+    check_embeddings,
+    check_inputs,
+    check_labels,
+    check_scores,
+    require,
+)
 from assay.observers import Observer, Observers
 from assay.result import Cost
 
@@ -133,17 +141,27 @@ class Ledger:
             If labels were not granted, the budget does not cover ``n`` rows, or the
             model's answer is no answer.
         """
-        answer = self._ask("labels", Access.LABELS, x, self._model.labels)
-        return check_labels(answer, len(x), self.num_classes, self.name)
+
+        def check(answer: Tensor, rows: int) -> Tensor:
+            return check_labels(answer, rows, self.num_classes, self.name)
+
+        return self._ask("labels", Access.LABELS, x, self._model.labels, check)
 
     def scores(self, x: Tensor) -> Tensor:
         """Return class probabilities, float ``[n, num_classes]``; raises as `labels` does."""
-        answer = self._ask("scores", Access.SCORES, x, self._model.scores)
-        return check_scores(answer, len(x), self.num_classes, self.name)
+
+        def check(answer: Tensor, rows: int) -> Tensor:
+            return check_scores(answer, rows, self.num_classes, self.name)
+
+        return self._ask("scores", Access.SCORES, x, self._model.scores, check)
 
     def embeddings(self, x: Tensor) -> Tensor:
         """Return features, float ``[n, d]``; raises as `labels` does."""
-        return self._ask("embeddings", Access.EMBEDDINGS, x, self._model.embeddings)
+
+        def check(answer: Tensor, rows: int) -> Tensor:
+            return check_embeddings(answer, rows, self.name)
+
+        return self._ask("embeddings", Access.EMBEDDINGS, x, self._model.embeddings, check)
 
     @property
     def module(self) -> nn.Module:
@@ -178,33 +196,38 @@ class Ledger:
         self._calls += 1
         self._watch.on_query(self.name, rows, self._queries)
 
-    def _ask(self, kind: str, needs: Access, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
+    def _ask(
+        self,
+        kind: str,
+        needs: Access,
+        x: Tensor,
+        ask: Callable[[Tensor], Tensor],
+        check: Callable[[Tensor, int], Tensor],
+    ) -> Tensor:
         self._allow(needs)
         check_inputs(x, self.input_shape, self.name)
         self._count(len(x))
-        if self._journal is None:
-            return self._send(x, ask)
+
+        def send(rows: Tensor) -> Tensor:
+            # Checked before it is journaled: a bad answer must not be replayed for ever.
+            answer = check(ask(rows), len(rows))
+            self._sent += rows.numel() * rows.element_size()
+            self._received += answer.numel() * answer.element_size()
+            return answer
+
+        if self._journal is None or not len(x):
+            self._trips += 1
+            return send(x)
         parts, reached = [], 0
         for start in range(0, len(x), self._chunk):
-            part, sent = self._replay(kind, x[start : start + self._chunk], ask, self._journal)
+            part, sent = self._replay(kind, x[start : start + self._chunk], send, self._journal)
             parts.append(part)
             reached += sent
         self._trips += bool(reached)
-        return torch.cat(parts) if parts else self._send(x, ask)
-
-    def _send(self, x: Tensor, ask: Callable[[Tensor], Tensor]) -> Tensor:
-        answer = ask(x)
-        self._trips += 1
-        self._measure(x, answer)
-        return answer
-
-    def _measure(self, x: Tensor, answer: Tensor) -> None:
-        self._sent += x.numel() * x.element_size()
-        if isinstance(answer, Tensor):
-            self._received += answer.numel() * answer.element_size()
+        return check(torch.cat(parts), len(x))
 
     def _replay(
-        self, kind: str, x: Tensor, ask: Callable[[Tensor], Tensor], journal: Journal
+        self, kind: str, x: Tensor, send: Callable[[Tensor], Tensor], journal: Journal
     ) -> tuple[Tensor, int]:
         keys = row_keys(kind, x.detach().cpu().numpy())
         known = [journal.take(key) for key in keys]
@@ -212,12 +235,7 @@ class Ledger:
         self._replayed += len(keys) - len(missing)
         fresh: Tensor | None = None
         if missing:
-            fresh = ask(x[missing])
-            self._measure(x[missing], fresh)
-            if not isinstance(fresh, Tensor) or len(fresh) != len(missing):
-                msg = f"{self.name} gave {len(fresh)} answers for {len(missing)} rows"
-                raise InvalidInput(msg)
-            fresh = fresh.detach().cpu()
+            fresh = send(x[missing])
             journal.record([keys[index] for index in missing], fresh.numpy())
         if fresh is not None and len(missing) == len(keys):
             return fresh, len(missing)

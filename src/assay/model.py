@@ -10,7 +10,7 @@ from assay.errors import AccessDenied, InvalidInput
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Access", "Model", "check_inputs", "check_labels", "check_scores", "require"]
+__all__ = ["Access", "Model", "check_embeddings", "check_inputs", "check_labels", "check_scores", "require"]
 
 
 class Access(enum.Flag):
@@ -161,7 +161,7 @@ def check_scores(scores: Tensor, rows: int, num_classes: int, name: str) -> Tens
     if not scores.is_floating_point():
         msg = f"{name} answered scores of type {scores.dtype}; expected floating point"
         raise InvalidInput(msg)
-    result = scores.detach().to("cpu")
+    result = _plain_floats(scores)
     if not bool(torch.isfinite(result).all()):
         msg = f"{name} answered scores that contain NaN or infinity"
         raise InvalidInput(msg)
@@ -170,6 +170,31 @@ def check_scores(scores: Tensor, rows: int, num_classes: int, name: str) -> Tens
         msg = f"{name} answered scores that are not probabilities (each row must be >= 0 and sum to 1)"
         raise InvalidInput(msg)
     return result
+
+
+def check_embeddings(features: Tensor, rows: int, name: str) -> Tensor:
+    """Return an answer as finite features ``[rows, d]`` or raise `InvalidInput`."""
+    import torch
+
+    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != rows:  # noqa: PLR2004
+        msg = f"{name} answered embeddings of shape {_shape(features)} for {rows} rows; expected [{rows}, d]"
+        raise InvalidInput(msg)
+    if not features.is_floating_point():
+        msg = f"{name} answered embeddings of type {features.dtype}; expected floating point"
+        raise InvalidInput(msg)
+    result = _plain_floats(features)
+    if not bool(torch.isfinite(result).all()):
+        msg = f"{name} answered embeddings that contain NaN or infinity"
+        raise InvalidInput(msg)
+    return result
+
+
+def _plain_floats(answer: Tensor) -> Tensor:
+    import torch
+
+    # Half precision is for the model's inside: journals and numpy know only these two.
+    exact = answer.dtype in {torch.float32, torch.float64}
+    return answer.detach().to("cpu", answer.dtype if exact else torch.float32)
 
 
 def _shape(value: object) -> object:

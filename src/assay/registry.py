@@ -80,9 +80,7 @@ def register(name: str, kind: Kind) -> Callable[[T], T]:
 
     def decorate(target: T) -> T:
         known = _entries.get((kind, name))
-        if known is not None and getattr(known.target, "__qualname__", None) != getattr(
-            target, "__qualname__", None
-        ):
+        if known is not None and _home(known.target) != _home(target):
             msg = f"the {kind} name {name!r} is already taken by {known.target!r}"
             raise InvalidInput(msg)
         summary = (getattr(target, "__doc__", None) or "").strip().split("\n")[0]
@@ -137,7 +135,9 @@ def configure(target: Callable[..., T], options: Mapping[str, Any]) -> T:
         if name not in fields:
             owner = getattr(target, "__name__", target)
             raise UnknownName(nearest(name, sorted(fields), f"option of {owner}"))
-        values[name] = _convert(name, value, hints[name]) if isinstance(value, str) else value
+        values[name] = (
+            _convert(name, value, hints[name]) if isinstance(value, str) else _rebuild(value, hints[name])
+        )
     return typing.cast("Callable[..., T]", target)(**values)
 
 
@@ -154,12 +154,21 @@ def _load(kind: str) -> None:
     if kind in _loaded:
         return
     _loaded.add(kind)
-    for module in _ROOMS[kind]:
-        importlib.import_module(module)
+    try:
+        for module in _ROOMS[kind]:
+            importlib.import_module(module)
+    except BaseException:
+        _loaded.discard(kind)  # the next look-up must fail as well, not find an empty registry
+        raise
     if "plugins" not in _loaded:
         _loaded.add("plugins")
         for point in metadata.entry_points(group="assay.plugins"):
             point.load()
+
+
+def _home(target: Any) -> tuple[object, object]:
+    # A module imported twice registers itself again; another module must not replace it.
+    return getattr(target, "__module__", None), getattr(target, "__qualname__", None)
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
@@ -168,6 +177,16 @@ def _default(field: dataclasses.Field[Any]) -> str:
     if field.default_factory is not dataclasses.MISSING:
         return repr(field.default_factory())
     return "required"
+
+
+def _rebuild(value: Any, hint: Any) -> Any:
+    """Turn what JSON made of a configuration back: lists into tuples, objects into dataclasses."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+    if isinstance(value, dict):
+        for option in options:
+            if dataclasses.is_dataclass(option):
+                return configure(typing.cast("Callable[..., Any]", option), value)
+    return tuple(_rebuild(v, Any) for v in value) if isinstance(value, list) else value
 
 
 def _convert_union(name: str, text: str, options: tuple[Any, ...]) -> Any:

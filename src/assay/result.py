@@ -60,7 +60,9 @@ class Record:
             raise InvalidInput(msg)
         try:
             return cls(**{name: _decode(hints[name], value) for name, value in data.items()})
-        except (TypeError, KeyError) as error:
+        except InvalidInput:
+            raise
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
             msg = f"not a {cls.__name__} record: {error}"
             raise InvalidInput(msg) from error
 
@@ -117,6 +119,8 @@ def _decode(hint: Any, value: Any) -> Any:
         return hint.from_dict(value)
     if origin is tuple and len(args) == 2 and args[1] is Ellipsis:  # noqa: PLR2004 - tuple[T, ...]
         return tuple(_decode(args[0], v) for v in value)
+    if origin is list:
+        return [_decode(args[0], v) for v in value]
     if origin is dict:
         return {k: _decode(args[1], v) for k, v in value.items()}
     if hint is float:

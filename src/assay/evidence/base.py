@@ -14,7 +14,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -66,7 +66,11 @@ class Scheme(ABC):
     @property
     @abstractmethod
     def needs(self) -> Access:
-        """Access to a suspect that the test needs."""
+        """Least access to a suspect that the test needs."""
+
+    def grant(self, offered: Access) -> Access:  # noqa: ARG002 - what a subclass may look at
+        """Return the access that the test takes of what a suspect offers; `needs` by default."""
+        return self.needs
 
     @abstractmethod
     def examine(
@@ -78,7 +82,7 @@ class Scheme(ABC):
         rng: int,
         observers: Sequence[Observer] = (),
     ) -> Finding:
-        """Test one suspect through a metered view that grants exactly ``needs``."""
+        """Test one suspect through a metered view that grants exactly what `grant` returned."""
 
     @abstractmethod
     def decoys(self, evidence: Evidence, count: int, rng: int) -> Iterator[Evidence]:
@@ -191,8 +195,9 @@ class Evidence:
         check_alpha(alpha)
         require(suspect, self.needs, f"verifying {self.name} evidence")
         self._check_fits(suspect)
+        grant = self.scheme.grant(suspect.access)
         with Ledger(
-            suspect, self.needs, budget=budget, journal=journal, price=price, observers=observers
+            suspect, grant, budget=budget, journal=journal, price=price, observers=observers
         ) as oracle:
             found = self.scheme.examine(self, oracle, alpha=alpha, rng=rng, observers=observers)
             cost = oracle.cost
@@ -249,7 +254,7 @@ def load_evidence(path: str | Path) -> Evidence:
     body, tensors = read_bundle(path)
     entry = get(body["scheme"], "evidence")
     try:
-        scheme = configure(entry.target, {k: _frozen(v) for k, v in body["parameters"].items()})
+        scheme = configure(entry.target, body["parameters"])
         return Evidence(cast("Scheme", scheme), tensors, body["facts"], body["nonce"])
     except (KeyError, TypeError, AttributeError) as error:
         msg = f"the manifest of {path} is incomplete: {error}"
@@ -265,6 +270,11 @@ def check_alpha(alpha: float) -> None:
 
 def provenance() -> dict[str, str]:
     """Return the versions that a result depends on."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     return {
         "assay": metadata.version("assay-ml"),
         "torch": torch.__version__,
@@ -279,7 +289,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,14 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.adapters.torch_model import TorchModel, save_model
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.ledger import Ledger, Recorded
 from assay.model import Access, Model, require
-from assay.nets import Network
 from assay.observers import Observer
 from assay.result import Cost, CurvePoint, Interval, Record
 from assay.statistics import wilson
@@ -85,11 +85,24 @@ class Attack(ABC):
 
     A subclass states ``needs`` and writes `steal`; it sees the victim only as a
     `Ledger` that grants exactly ``needs``.
+
+    Attributes
+    ----------
+    name
+        Registered name.
+    needs
+        Access to the victim without which the attack cannot work.
+    private_data
+        Whether the pool must be the victim's own training data.
+    asks_pool
+        Whether the attack asks the victim about every row of the pool. Such an attack
+        gets no larger pool than its budget pays for.
     """
 
     name: ClassVar[str]
     needs: ClassVar[Access]
-    private_data: ClassVar[bool] = False  # the pool must be the victim's own training data
+    private_data: ClassVar[bool] = False
+    asks_pool: ClassVar[bool] = True
 
     @abstractmethod
     def steal(
@@ -100,8 +113,23 @@ class Attack(ABC):
         rng: int,
         observers: Sequence[Observer] = (),
         checkpoint: Path | None = None,
-    ) -> Network:
-        """Return a copy of the model behind ``oracle``."""
+    ) -> nn.Module:
+        """Return a copy of the model behind ``oracle``, from inputs to logits.
+
+        Parameters
+        ----------
+        oracle
+            The victim; rows are asked in the order of the pool, so that a curve can
+            replay a shorter attack from the answers of a longer one.
+        pool
+            The attacker's inputs; must not be modified.
+        rng
+            Seed of everything random. Global random state must be left alone.
+        observers
+            Told about training.
+        checkpoint
+            File from which an interrupted training goes on.
+        """
 
     def run(
         self,
@@ -126,13 +154,13 @@ class Attack(ABC):
         pool
             The attacker's inputs; their labels are used only by attacks that steal data.
         budget
-            Largest number of queries. A pool larger than the budget is cut to it.
+            Largest number of queries. A pool of which every row is asked is cut to it.
         evaluation
             Rows on which fidelity and accuracy are measured; none of them should be in
             the pool.
         curve
             Smaller numbers of queries at which the copy is measured as well, each by an
-            attack of its own that replays answers already paid for.
+            attack of its own that replays answers already paid for. Needs ``evaluation``.
         rng
             Seed; the same seed gives the same copy.
         observers, journal, price
@@ -149,7 +177,10 @@ class Attack(ABC):
         _check_fits(victim, pool)
         if evaluation is not None:
             _check_fits(victim, evaluation)
-        if budget is not None and self.needs and not self.private_data and budget < len(pool):
+        if curve and (evaluation is None or min(curve) < 1):
+            msg = "an extraction curve needs an evaluation set and numbers of queries of at least 1"
+            raise InvalidInput(msg)
+        if budget is not None and self.asks_pool and 0 <= budget < len(pool):
             pool = pool.subset(range(budget))
         if not len(pool):
             msg = f"the attack {self.name} has no inputs to work with: the pool or the budget is empty"
@@ -174,7 +205,7 @@ class Attack(ABC):
                 )
                 cost = oracle.cost
             smaller = []
-            for queries in sorted(q for q in set(curve) if 0 < q < cost.queries):
+            for queries in sorted(q for q in set(curve) if q < cost.queries):
                 # Answers already paid for: the journal is asked, never the victim.
                 with Ledger(Recorded(book), self.needs, journal=book) as oracle:
                     part = self.steal(oracle, pool.subset(range(queries)), rng=rng, observers=observers)
@@ -190,19 +221,22 @@ class Attack(ABC):
                 points.append(CurvePoint(queries, found["fidelity"].value, found["accuracy"].value))
         record = ExtractionRecord(
             attack=self.name,
-            parameters=dataclasses.asdict(cast("Any", self)),
+            # Through JSON, so that a saved record compares equal to this one.
+            parameters=json.loads(json.dumps(dataclasses.asdict(cast("Any", self)))),
             victim=victim.digest,
             surrogate=surrogate.digest,
             cost=cost,
             curve=tuple(points),
             seed=rng,
             versions={"assay": metadata.version("assay-ml"), "torch": torch.__version__},
-            **worth,
+            fidelity=worth.get("fidelity"),
+            accuracy=worth.get("accuracy"),
+            victim_accuracy=worth.get("victim_accuracy"),
         )
         return Extraction(surrogate, record)
 
 
-def _wrap(network: Network, pool: Dataset, name: str) -> TorchModel:
+def _wrap(network: nn.Module, pool: Dataset, name: str) -> TorchModel:
     return TorchModel(network, pool.input_shape, pool.num_classes, name=name)
 
 

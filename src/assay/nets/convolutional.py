@@ -39,6 +39,9 @@ def cnn(input_shape: Sequence[int], num_classes: int, width: int = 32) -> Networ
     'cnn-16'
     """
     channels, height, breadth = input_shape
+    if min(height, breadth) < 4:  # noqa: PLR2004 - two poolings would leave nothing
+        msg = f"cnn needs images of at least 4 x 4 pixels, got {height} x {breadth}"
+        raise InvalidInput(msg)
     body = nn.Sequential(
         *_block(channels, width),
         nn.MaxPool2d(2),

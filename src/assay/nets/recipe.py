@@ -101,7 +101,8 @@ class Recipe:
         knots = ((0.0, 0.0), (0.4, self.lr), (0.8, self.lr / 10), (1.0, 0.0))
         for (left, low), (right, high) in itertools.pairwise(knots):
             if progress <= right:
-                return low + (high - low) * (progress - left) / (right - left)
+                share = (progress - left) / (right - left)
+                return low * (1 - share) + high * share  # this form is exact at the knots
         return 0.0
 
     def make_optimizer(self, module: nn.Module) -> torch.optim.Optimizer:

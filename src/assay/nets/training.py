@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch.nn import functional
 
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
-from assay.nets.checkpoint import load_checkpoint, save_checkpoint
+from assay.nets.checkpoint import Progress, load_checkpoint, save_checkpoint
 from assay.nets.network import Network
 from assay.nets.recipe import Recipe
 from assay.observers import Observer, Observers
@@ -79,14 +80,16 @@ def train(
     observers
         Told after every epoch.
     checkpoint
-        File written after every epoch; if it exists, training goes on from there.
+        File written after every epoch; if it exists, training goes on from there and
+        ends with the same weights as if it had never stopped.
     task
         How observers call the work.
 
     Raises
     ------
     InvalidInput
-        If targets do not fit the data or the loss becomes NaN.
+        If targets do not fit the data, the loss becomes NaN, or the checkpoint belongs
+        to another training.
     """
     if not len(data):
         msg = f"cannot train on {data.name}: it is empty"
@@ -98,40 +101,38 @@ def train(
     if len(wanted) != len(data):
         msg = f"{len(wanted)} targets for {len(data)} rows of {data.name}"
         raise InvalidInput(msg)
-    loop = _Loop(module, data, wanted, recipe, rng)
     if fit_normalization and isinstance(module, Network):
-        module.normalize.fit(data.x)
+        module.normalize.fit(data.x)  # before the loop copies the module for the running average
+    loop = _Loop(module, data, wanted, recipe, rng)
     watch = Observers(observers)
     watch.on_start(task, recipe.epochs)
-    started, done = time.perf_counter(), 0
+    started, progress = time.perf_counter(), Progress()
     path = Path(checkpoint) if checkpoint is not None else None
+    identity = {} if path is None else _identity(data, wanted, validation, recipe, rng)
     if path is not None and path.exists():
-        done = load_checkpoint(path, module, loop.optimizer, loop.average, rng)
+        progress = load_checkpoint(path, module, loop.optimizer, loop.average, identity)
     losses: list[float] = []
     scores: list[float] = []
-    best, stale = -1.0, 0
-    kept: dict[str, Tensor] | None = None
-    for epoch in range(done, recipe.epochs):
-        losses.append(loop.epoch(epoch))
+    while progress.epochs < recipe.epochs and not _patience_spent(recipe, progress):
+        losses.append(loop.epoch(progress.epochs))
+        progress.epochs += 1
         metrics = {"loss": losses[-1]}
         if validation is not None:
             correct = predict(loop.current, validation.x).argmax(1) == validation.y
             scores.append(float(correct.float().mean()))
             metrics["validation"] = scores[-1]
-            stale = 0 if scores[-1] > best else stale + 1
-            if stale == 0:
-                best, kept = scores[-1], copy.deepcopy(loop.current.state_dict())
-        done = epoch + 1
+            progress.stale = 0 if scores[-1] > progress.best else progress.stale + 1
+            if progress.stale == 0:
+                progress.best = scores[-1]
+                if recipe.patience is not None:
+                    progress.kept = copy.deepcopy(loop.current.state_dict())
         if path is not None:
-            save_checkpoint(path, module, loop.optimizer, loop.average, rng, done)
-        watch.on_step(task, done, metrics)
-        if recipe.patience is not None and stale > recipe.patience:
-            break
-    final = kept if recipe.patience is not None and kept is not None else loop.current.state_dict()
-    module.load_state_dict(final)
+            save_checkpoint(path, module, loop.optimizer, loop.average, progress, identity)
+        watch.on_step(task, progress.epochs, metrics)
+    module.load_state_dict(loop.current.state_dict() if progress.kept is None else progress.kept)
     module.eval()
-    result = TrainingResult(done, tuple(losses), tuple(scores), time.perf_counter() - started)
-    watch.on_end(task, {"epochs": done, "seconds": result.seconds})
+    result = TrainingResult(progress.epochs, tuple(losses), tuple(scores), time.perf_counter() - started)
+    watch.on_end(task, {"epochs": result.epochs, "seconds": result.seconds})
     return result
 
 
@@ -146,6 +147,23 @@ def predict(module: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
     finally:
         module.train(was_training)
     return torch.cat(parts) if parts else torch.empty(0, 0)
+
+
+def _patience_spent(recipe: Recipe, progress: Progress) -> bool:
+    return recipe.patience is not None and progress.stale > recipe.patience
+
+
+def _identity(
+    data: Dataset, targets: Tensor, validation: Dataset | None, recipe: Recipe, seed: int
+) -> dict[str, str]:
+    """Everything that a continued training must share with the one that was interrupted."""
+    return {
+        "seed": str(seed),
+        "recipe": repr(recipe),
+        "data": data.digest,
+        "targets": hashlib.sha256(targets.detach().cpu().contiguous().numpy().data).hexdigest(),
+        "validation": "" if validation is None else validation.digest,
+    }
 
 
 class _Loop:
@@ -170,12 +188,17 @@ class _Loop:
 
     def epoch(self, epoch: int) -> float:
         # A generator per epoch: a resumed run draws what an uninterrupted one would have drawn.
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        seed = (self.seed * 1_000_003 + epoch) % 2**63
+        generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self.x), generator=generator)
         self.module.train()
         total = torch.zeros((), device=self.device)
-        with torch.random.fork_rng(devices=[]):  # dropout reads the global generator
-            torch.default_generator.manual_seed(self.seed * 1_000_003 + epoch)
+        cuda = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):  # dropout reads the global generators
+            torch.default_generator.manual_seed(seed)
+            if cuda:
+                with torch.cuda.device(self.device):
+                    torch.cuda.manual_seed(seed)
             for step in range(self.steps):
                 index = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
                 if len(index) == 1 and self.steps > 1:

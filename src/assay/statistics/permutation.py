@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from assay.errors import InvalidInput
+from assay.registry import register
 from assay.result import TestResult
 from assay.statistics.effect import cohen_d
 from assay.statistics.inputs import (
@@ -40,6 +41,7 @@ _EXHAUSTIVE = 20_000
 _TIE = 1e-10
 
 
+@register("permutation", kind="test")
 def permutation_test(
     private: ArrayLike,
     control: ArrayLike,

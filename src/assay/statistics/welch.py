@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from assay.errors import InvalidInput
+from assay.registry import register
 from assay.result import TestResult
 from assay.statistics.effect import cohen_d
 from assay.statistics.inputs import Alternative, FloatArray, as_alternative, as_rows, fault, mean_gap
@@ -85,6 +86,7 @@ def welch_p_values(
     return np.asarray(np.where(usable, np.maximum(p, np.finfo(np.float64).tiny), 1.0), dtype=np.float64)
 
 
+@register("welch", kind="test")
 def welch_test(
     private: ArrayLike,
     control: ArrayLike,

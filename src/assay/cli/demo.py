@@ -1,0 +1,9 @@
+"""``assay demo``."""
+
+from __future__ import annotations
+
+from assay.cli.options import Common
+
+
+def demo(common: Common) -> None:
+    """Placeholder."""

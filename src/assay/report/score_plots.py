@@ -1,0 +1,116 @@
+"""Pictures of scores: what the suspect's answers are worth on private and on control rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.report.canvas import COLOURS, INK, MUTED, Picture, draw, figure, label, tidy
+from assay.report.entries import Entry
+from assay.report.summary import Summary
+from assay.report.words import p_value
+from assay.result import Verdict
+
+__all__ = ["score_pictures"]
+
+_MOST_PANELS = 24
+_BINS = 25
+_FEW = 40
+_COLUMNS = 6
+
+
+def score_pictures(summary: Summary) -> list[Picture]:
+    """Draw small multiples of the per-row scores, one picture a kind of evidence."""
+    pictures = []
+    for index, evidence in enumerate(summary.evidence):
+        found = [(e, v) for e, v in summary.verdicts(evidence) if _sides(v) is not None]
+        shown = found[:_MOST_PANELS]
+        if not shown:
+            continue
+        decoys = "decoys" in shown[0][1].samples
+        fig = _multiples(shown)
+        more = f" The first {len(shown)} of {len(found)} suspects are shown." if len(found) > len(shown) else ""
+        caption = (
+            "Grey: match rates that other keys would have had with the same answers. Line: the true key. "
+            "A model that never met the key keeps it within the grey."
+            if decoys
+            else "Up: private rows, which trained the victim. Down: control rows, which trained nothing. "
+            "Short vertical lines are means. For an independent model both sides look alike."
+        )
+        pictures.append(draw(fig, f"scores-{index}", f"Scores: {label(evidence, 40)}", caption + more))
+    return pictures
+
+
+def _multiples(shown: list[tuple[Entry, Verdict]]) -> Any:
+    columns = min(_COLUMNS, len(shown))
+    rows = -(-len(shown) // columns)
+    fig = figure(max(3.2, 9.2 * columns / _COLUMNS), 1.25 * rows + 0.5)
+    panels = fig.subplots(rows, columns, squeeze=False, sharex=True)
+    everything = np.concatenate([np.concatenate(s) for _, v in shown if (s := _sides(v))])
+    low, high = (float(x) for x in np.quantile(everything, [0.002, 0.998]))
+    if not low < high:
+        low, high = low - 0.5, high + 0.5
+    bins = np.linspace(low, high, _BINS + 1)
+    for axes, (entry, verdict) in zip(panels.flat, shown, strict=False):
+        sides = _sides(verdict)
+        assert sides is not None
+        if "decoys" in verdict.samples:
+            _decoys(axes, *sides, bins)
+        else:
+            _mirrored(axes, *sides, bins)
+        colour = COLOURS[1] if verdict.stolen else INK
+        axes.set_title(label(entry.suspect, 19), loc="left", pad=11)
+        tidy(axes, grid="")
+        axes.title.set(size=8.5)
+        axes._left_title.set(size=8.5, color=INK)  # noqa: SLF001 - left titles have no public handle
+        axes.annotate(
+            f"p = {p_value(verdict.p_value)}",
+            (0, 1),
+            xycoords="axes fraction",
+            xytext=(0, 2),
+            textcoords="offset points",
+            color=colour,
+            size=8,
+        )
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="x", labelsize=8)
+    for axes in list(panels.flat)[len(shown) :]:
+        axes.set_visible(False)
+    fig.supxlabel("match rate" if "decoys" in shown[0][1].samples else "score of a row", size=9.5, color=INK)
+    return fig
+
+
+def _mirrored(axes: Any, private: NDArray[Any], control: NDArray[Any], bins: NDArray[Any]) -> None:
+    """Draw private rows upwards and control rows downwards, as shares of their side."""
+    tallest = 0.0
+    for sign, values, colour in ((1, private, COLOURS[1]), (-1, control, COLOURS[0])):
+        if not len(values):
+            continue
+        clipped = np.clip(values, bins[0], bins[-1])
+        heights = np.histogram(clipped, bins)[0] / len(values)
+        tallest = max(tallest, float(heights.max()))
+        few = len(values) < _FEW
+        axes.stairs(sign * heights, bins, fill=True, color=colour, alpha=0.5 if few else 0.85, linewidth=0)
+    axes.axhline(0, color=MUTED, linewidth=0.7)
+    for sign, values, colour in ((1, private, COLOURS[1]), (-1, control, COLOURS[0])):
+        if len(values):
+            mean = float(np.clip(values.mean(), bins[0], bins[-1]))
+            axes.plot([mean, mean], [0, sign * 1.05 * tallest], color=colour, linewidth=1.3)
+    axes.set_ylim(-1.1 * tallest, 1.1 * tallest)
+
+
+def _decoys(axes: Any, key: NDArray[Any], decoys: NDArray[Any], bins: NDArray[Any]) -> None:
+    axes.stairs(np.histogram(decoys, bins)[0], bins, fill=True, color=MUTED, alpha=0.6, linewidth=0)
+    axes.axvline(float(key[0]), color=COLOURS[1], linewidth=1.8)
+
+
+def _sides(verdict: Verdict) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    for first, second in (("private", "control"), ("key", "decoys")):
+        if first in verdict.samples and second in verdict.samples:
+            a, b = (np.asarray(verdict.samples[k], dtype=float) for k in (first, second))
+            a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+            return (a, b) if len(a) and len(b) else None
+    return None
