@@ -26,6 +26,7 @@ class Meter:
     rows: int = 0
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return logits."""
         self.rows += len(x)
         return self.net(x)
 
@@ -87,7 +88,11 @@ def blind_walk(
 
 
 def mingd(
-    net: Meter, x: Tensor, classes: int, steps: int = 500, alphas: tuple[float, float, float] = (0.001, 0.01, 0.01)
+    net: Meter,
+    x: Tensor,
+    classes: int,
+    steps: int = 500,
+    alphas: tuple[float, float, float] = (0.001, 0.01, 0.01),
 ) -> tuple[Tensor, Tensor]:
     """Return distances ``[n, classes, 3]`` and whether the target was reached."""
     n = len(x)

@@ -96,7 +96,11 @@ class Record:
         except (OSError, UnicodeDecodeError) as error:
             msg = f"cannot read {path}: {error}"
             raise InvalidInput(msg) from error
-        return cls.from_json(text)
+        try:
+            return cls.from_json(text)
+        except InvalidInput as error:
+            msg = f"{path}: {error}"
+            raise InvalidInput(msg) from error
 
 
 def _encode(value: Any) -> Any:

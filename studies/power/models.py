@@ -38,6 +38,8 @@ def jobs(setting: Setting) -> Iterator[Job]:
     s = setting
     for k in range(s.models):
         yield Job(f"pool-{k}", s.architecture, s.victim, k, "pool", k)
+    for k in range(s.models, s.models + s.extra):
+        yield Job(f"extra-{k}", s.other, s.theft, 3000 + k, "pool", k)
     for k in range(s.victims):
         yield Job(f"logit-{k}", s.architecture, s.thief, 5000 + k, "logit", k)
         yield Job(f"label-{k}", s.architecture, s.thief, 6000 + k, "label", k)
@@ -66,7 +68,7 @@ def train_all(name: str, folder: Path) -> None:
         except FileExistsError:
             continue
         try:
-            network = _train(job, setting, data, folder)
+            network = _train(job, data, folder)
             right = predict(network, data.evaluation.x).argmax(1) == data.evaluation.y
             accuracy = f"{float(right.float().mean()):.4f}"
             save_model(TorchModel(network), file, {"accuracy": accuracy})
@@ -75,7 +77,7 @@ def train_all(name: str, folder: Path) -> None:
             lock.unlink()
 
 
-def _train(job: Job, setting: Setting, data: Parts, folder: Path) -> Network:
+def _train(job: Job, data: Parts, folder: Path) -> Network:
     pool, k = data.pool, job.index
     network = build(job.architecture, pool.input_shape, pool.num_classes, job.seed)
     rows, targets = pool.subset(half(len(pool), k)), None

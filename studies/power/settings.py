@@ -40,6 +40,7 @@ class Setting:
     distil: Recipe
     fine: Recipe
     theft: Recipe
+    extra: int = 0  # further references of the other architecture, on random halves of their own
     kept: int = 5000
     independent: tuple[tuple[str, Recipe, int], ...] = field(default=())
 
@@ -105,8 +106,9 @@ SETTINGS = {
         evaluation=5_000,
         architecture="wrn-16-1",
         other="vgg-8-16",
-        models=8,
+        models=6,
         victims=3,
+        extra=16,
         victim=_AUGMENTED,
         thief=Recipe(epochs=8, augment="crop-flip"),
         distil=Recipe(epochs=16, augment="crop-flip"),

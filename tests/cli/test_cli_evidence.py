@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_split_is_secret_committed_and_complete(assay):
     assert private.x.equal(split.private.x)
     assert control.x.equal(split.control.x)
     assert len(private) == done.json["private_rows"] == round(0.4 * len(split.pool))
-    assert stat.S_IMODE(os.stat("a/split.json").st_mode) == 0o600
+    assert stat.S_IMODE(Path("a/split.json").stat().st_mode) == 0o600
     assert "publish" in assay("split", "--data", "iris", "--out", "b").out
     assert not Split.load("b").coin.equal(split.coin)
 
@@ -94,14 +94,14 @@ def test_a_marked_model_its_evidence_and_what_it_costs(assay):
         *("--architecture", "mlp-32", "--set", "triggers=20", *TRAINING, "--json"),
     )
     assert done.code == 0, done.err
-    assert sorted(os.listdir("marked")) == [
+    assert sorted(p.name for p in Path("marked").iterdir()) == [
         "embedding.json",
         "evidence",
         "model.safetensors",
         "unmarked.safetensors",
     ]
     assert load_evidence("marked/evidence").commitment == done.json["commitment"]
-    with open("marked/embedding.json") as file:
+    with Path("marked/embedding.json").open() as file:
         record = json.load(file)
     cost = record["unmarked_accuracy"]["value"] - record["accuracy"]["value"]
     assert done.json["accuracy_cost"] == pytest.approx(cost)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -26,6 +27,8 @@ def test_the_command_line_starts_without_torch(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_list_read_from_the_source_is_the_registry(kind):
+    for line in lines(kind):
+        importlib.import_module(line.module)
     ours = [
         (e.name, e.summary.replace("``", "")) for e in registered(kind) if e.target.__module__ != __name__
     ]
@@ -39,7 +42,7 @@ def test_list_shows_everything_or_one_kind(assay):
         assert name in text
     found = assay("list", "--json").json
     assert {"attacks", "schemes", "architectures", "models", "data"} <= set(found)
-    assert {e["name"] for e in found["schemes"]} == {"dataset-inference", "trigger-set"}
+    assert {e["name"] for e in found["schemes"]} >= {"dataset-inference", "trigger-set"}
     assert set(assay("list", "attack", "--json").json) == {"attacks"}
     assert set(assay("list", "extraction", "--json").json) == {"attacks"}
 
@@ -61,9 +64,9 @@ def test_list_explains_hyperparameters(assay):
 
 
 def test_every_name_can_be_explained(assay):
-    for entries in assay("list", "--json").json.values():
+    for kind, entries in assay("list", "--json").json.items():
         for entry in entries:
-            done = assay("list", entry["name"], "--json")
+            done = assay("list", kind, entry["name"], "--json")
             assert done.code == 0, done.err
             assert done.json["summary"]
 

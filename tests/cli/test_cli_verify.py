@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -51,7 +52,7 @@ def test_the_victim_is_stolen_and_everything_is_written(assay, world):
     verdict = Verdict.load("run/verdict.json")
     assert verdict.stolen
     assert verdict.p_value <= 0.01
-    with open("run/journal.jsonl") as journal:
+    with Path("run/journal.jsonl").open() as journal:
         assert len(journal.readlines()) > 1
 
 
@@ -229,7 +230,7 @@ def test_a_verdict_is_recomputed_by_asking_again(assay, world, verified):
 def test_a_forged_field_is_named(assay, world, verified, field, value):
     claimed = json.loads((verified / "labels/verdict.json").read_text())
     claimed[field] = value
-    with open("forged.json", "w") as file:
+    with Path("forged.json").open("w") as file:
         json.dump(claimed, file)
     done = assay(
         *("verify-report", "forged.json", "--evidence", world / "evidence"),
@@ -242,24 +243,24 @@ def test_a_forged_field_is_named(assay, world, verified, field, value):
 def test_a_forged_number_of_queries_or_alpha_is_named(assay, world, verified):
     claimed = json.loads((verified / "labels/verdict.json").read_text())
     claimed["cost"]["queries"] += 1
-    with open("forged.json", "w") as file:
+    with Path("forged.json").open("w") as file:
         json.dump(claimed, file)
     command = ["verify-report", "forged.json", "--evidence", world / "evidence"]
     journal = ["--journal", verified / "labels/journal.jsonl"]
     assert "queries differ" in assay(*command, *journal).err
     claimed["options"] = {}
-    with open("forged.json", "w") as file:
+    with Path("forged.json").open("w") as file:
         json.dump(claimed, file)
     assert "cannot be recomputed" in assay(*command, *journal).err
 
 
 def test_a_changed_journal_is_refused(assay, world, verified):
     shutil.copy(verified / "labels/journal.jsonl", "changed.jsonl")
-    with open("changed.jsonl") as file:
+    with Path("changed.jsonl").open() as file:
         lines = file.readlines()
     entry = json.loads(lines[1])
     entry["answers"] = entry["answers"].replace("A", "B", 1)
-    with open("changed.jsonl", "w") as file:
+    with Path("changed.jsonl").open("w") as file:
         file.writelines([lines[0], json.dumps(entry) + "\n", *lines[2:]])
     done = assay(
         *("verify-report", verified / "labels/verdict.json", "--evidence", world / "evidence"),

@@ -7,6 +7,7 @@ list is read from the decorators; a test compares it with the registry.
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -28,33 +29,38 @@ _ROOMS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One registered thing: its kind, name and first line of documentation."""
+    """One registered thing: kind, name, first line of documentation, where it is written."""
 
     kind: str
     name: str
     summary: str
+    module: str
 
 
-def lines(kind: str) -> list[Line]:
+@functools.cache
+def lines(kind: str) -> tuple[Line, ...]:
     """Return every registered thing of a kind, by name.
 
     Examples
     --------
-    >>> [line.name for line in lines("evidence")]
-    ['dataset-inference', 'trigger-set']
+    >>> {line.name for line in lines("evidence")} >= {"dataset-inference", "trigger-set"}
+    True
     """
     room = _ROOMS.get(kind)
     # Plug-ins say what they register only when they run.
     if room is None or metadata.entry_points(group="assay.plugins"):
         from assay.registry import registered
 
-        return [Line(kind, entry.name, entry.summary) for entry in registered(kind)]
-    folder = Path(assay.__file__).parent / room
-    found = [line for file in folder.rglob("*.py") for line in _scan(file) if line.kind == kind]
-    return sorted(found, key=lambda line: line.name)
+        return tuple(Line(kind, e.name, e.summary, e.target.__module__) for e in registered(kind))
+    package = Path(assay.__file__).parent
+    found = []
+    for file in (package / room).rglob("*.py"):
+        module = ".".join(("assay", *file.relative_to(package).with_suffix("").parts))
+        found += [line for line in _scan(file, module) if line.kind == kind]
+    return tuple(sorted(found, key=lambda line: line.name))
 
 
-def _scan(file: Path) -> Iterator[Line]:
+def _scan(file: Path, module: str) -> Iterator[Line]:
     text = file.read_text(encoding="utf-8")
     if "@register(" not in text and "@source(" not in text:
         return
@@ -69,4 +75,4 @@ def _scan(file: Path) -> Iterator[Line]:
             name = call.args[0]
             if call.func.id in ("register", "source") and isinstance(name, ast.Constant):
                 summary = (ast.get_docstring(node) or "").split("\n")[0].replace("``", "")
-                yield Line(kind, str(name.value), summary)
+                yield Line(kind, str(name.value), summary, module)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from typing import Annotated, Any
 
 import typer
@@ -90,9 +91,10 @@ def _find(name: str, kinds: list[str]) -> tuple[str, str]:
 def _describe(word: str, name: str, common: Common) -> None:
     from assay.cli.describe import describe
 
-    known = [line.name for line in lines(_KINDS[word])]
+    known = {line.name: line for line in lines(_KINDS[word])}
     if name not in known:
-        raise UnknownName(nearest(name, known, word.removesuffix("s")))
+        raise UnknownName(nearest(name, list(known), word.removesuffix("s")))
+    importlib.import_module(known[name].module)
     found: dict[str, Any] = describe(name, _KINDS[word])
     if common.json:
         print_json(found)

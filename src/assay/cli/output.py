@@ -66,6 +66,8 @@ def new_folder(path: Path, *, force: bool | None = False, keep: str | None = Non
         raise InvalidInput(msg)
     partial = path.with_name(path.name + ".partial")
     with _parents(path):
+        if keep is None:
+            shutil.rmtree(partial, ignore_errors=True)  # what a killed run left must not get into this one
         partial.mkdir(exist_ok=True)
         try:
             yield partial

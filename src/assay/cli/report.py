@@ -2,20 +2,94 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assay.cli.options import Common
+from assay.cli.console import grid, print_json, print_tables
+from assay.cli.options import Common, Force
+from assay.cli.output import new_file, new_folder
+from assay.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from assay.report import Entry
+
+__all__ = ["check_page", "report", "write_page"]
+
+_PAGES = (".html", ".md", ".csv", ".json")
 
 
 def report(
-    paths: Annotated[list[Path], typer.Argument()],
+    *,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Folders, or verdict.json and extraction.json files."),
+    ],
     common: Common,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="A file (.html, .md, .csv, .json), or a folder for all of them."),
+    ] = None,
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "Assay report",
+    force: Force = False,
 ) -> None:
-    """Placeholder."""
+    """Make a report of verdicts and extractions.
+
+    Every verdict*.json and extraction*.json below the paths is read. Without --out they
+    are listed on the terminal.
+    """
+    from assay.report import load_entries, table_rows
+    from assay.report.rows import json_text
+
+    entries = load_entries(paths)
+    if out is not None and out.suffix:
+        check_page(out)
+        with new_file(out, force=force) as page:
+            write_page(entries, page, title)
+    elif out is not None:
+        from assay.report import build_report
+
+        with new_folder(out, force=force) as folder:
+            build_report(entries, title).save(folder)
+    rows = json.loads(json_text(table_rows(entries)))
+    if common.json:
+        print_json({"report": None if out is None else str(out), "records": rows})
+    elif not common.quiet and out is not None:
+        print_tables(f"{out}: {len(entries)} record{'s' if len(entries) > 1 else ''}")
+    elif not common.quiet:
+        cells = [
+            (
+                row["suspect"],
+                row.get("evidence") or row.get("attack"),
+                row.get("decision") or "-",
+                f"{row['p_value']:.3g}" if "p_value" in row else "-",
+                f"{row['queries']:,}",
+            )
+            for row in rows
+        ]
+        print_tables(grid(title, ("suspect", "evidence or attack", "decision", "p-value", "queries"), cells))
 
 
-def write_report(records: list[dict[str, Any]], page: Path) -> None:
-    """Placeholder."""
+def check_page(page: Path) -> None:
+    """Raise `InvalidInput` unless ``page`` is a file of a kind that a report can be."""
+    if page.suffix not in _PAGES:
+        msg = f"{page} must end in one of {', '.join(_PAGES)}, to say what kind of report it is"
+        raise InvalidInput(msg)
+
+
+def write_page(entries: Sequence[Entry], page: Path, title: str = "Assay report") -> None:
+    """Write a report as one file, of the kind that its name says."""
+    from assay.report import build_report, table_rows
+    from assay.report.rows import csv_text, json_text
+
+    if page.suffix == ".html":
+        text = build_report(entries, title).html()
+    elif page.suffix == ".md":
+        text = build_report(entries, title).markdown()
+    else:
+        rows = table_rows(entries)
+        text = csv_text(rows) if page.suffix == ".csv" else json_text(rows)
+    page.write_text(text, encoding="utf-8")

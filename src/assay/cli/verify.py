@@ -12,6 +12,7 @@ import typer
 from assay.cli.console import cost_rows, estimate, facts, grid, print_json, print_tables
 from assay.cli.options import Common, Force, ModelOptions, Spending, open_models
 from assay.cli.output import new_file, new_folder, new_journal
+from assay.cli.report import check_page, write_page
 
 if TYPE_CHECKING:
     from assay.result import Verdict
@@ -38,7 +39,7 @@ def verify(
         Path | None, typer.Option(metavar="FOLDER", help="Where verdict.json and the journal go.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a report as well: .html or .md.")
+        Path | None, typer.Option(metavar="FILE", help="Write a report as well: .html, .md, .csv or .json.")
     ] = None,
     force: Force = False,
 ) -> None:
@@ -62,6 +63,8 @@ def verify(
     if spending.journal is not None and len(suspect) > 1:
         msg = "--journal is for one suspect; with several, use --out, which keeps a journal of each"
         raise InvalidInput(msg)
+    if report is not None:
+        check_page(report)
     bundle = load_evidence(evidence)
     names = _folder_names(suspect)
     verdicts: list[Verdict] = []
@@ -93,9 +96,9 @@ def verify(
             if place is not None:
                 verdicts[-1].save(place / "verdict.json")
         if page is not None:
-            from assay.cli.report import write_report
+            from assay.report import Entry
 
-            write_report([v.to_dict() for v in verdicts], page)
+            write_page([Entry(v, s) for v, s in zip(verdicts, suspect, strict=True)], page)
     adjusted = [float(p) for p in holm([v.p_value for v in verdicts])]
     stolen = [p <= alpha for p in adjusted]
     if common.json:

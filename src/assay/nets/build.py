@@ -45,14 +45,22 @@ def build(name: str, input_shape: Sequence[int], num_classes: int, rng: int | to
     if not all(part.isdigit() and int(part) > 0 for part in rest):
         msg = f"architecture {name!r}: what follows {family!r} must be whole numbers, as in 'wrn-16-1'"
         raise InvalidInput(msg)
+    try:
+        shape = tuple(int(n) for n in input_shape)
+    except TypeError as error:
+        msg = f"input_shape must be a sequence of whole numbers, got {input_shape!r}"
+        raise InvalidInput(msg) from error
     generator = rng if isinstance(rng, torch.Generator) else torch.Generator().manual_seed(rng)
     try:
         with torch.random.fork_rng(devices=[]):  # constructors draw weights that are replaced below
-            network = cast("Network", entry.target(tuple(input_shape), num_classes, *map(int, rest)))
+            network = cast("Network", entry.target(shape, num_classes, *map(int, rest)))
+        with torch.no_grad():  # a table for a convolution, an image too small to pool: found here, not later
+            network.eval()(torch.zeros(1, *shape))
+        network.train()
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, InvalidInput):
             raise
-        msg = f"architecture {name!r} does not fit inputs of shape {tuple(input_shape)}: {error}"
+        msg = f"architecture {name!r} does not fit inputs of shape {shape}: {error}"
         raise InvalidInput(msg) from error
     initialise(cast("nn.Module", network), generator)
     return network

@@ -15,12 +15,13 @@ from typing import Any
 from assay.errors import MissingDependency
 from assay.report import words
 
-__all__ = ["COLOURS", "INK", "MARKERS", "MUTED", "Picture", "draw", "figure", "label", "tidy"]
+__all__ = ["COLOURS", "INK", "MARKERS", "MUTED", "Picture", "draw", "figure", "label", "log_axis", "tidy"]
 
 INK, MUTED, _GRID = "#24292f", "#6e7781", "#d8dee4"
 # Okabe and Ito 2008: told apart by colour-blind readers.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "D", "^", "v", "P")
+_FEW_DECADES = 100
 _DARK = {
     INK: "#e6edf3",
     MUTED: "#9da7b3",
@@ -85,6 +86,18 @@ def tidy(axes: Any, *, grid: str = "x") -> None:
     if grid:
         axes.grid(visible=True, axis=grid, color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
+
+
+def log_axis(axes: Any, low: float, high: float, *, margin: float = 1.6) -> None:
+    """Make x logarithmic from a little below ``low`` to a little above ``high``, with labels that fit."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axes.set_xscale("log")
+    axes.set_xlim(low / margin, high * margin)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if high < _FEW_DECADES * low:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
 def label(text: str, longest: int = 26) -> str:

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from assay.report.canvas import COLOURS, INK, MUTED, Picture, draw, figure, label, tidy
+from assay.report.canvas import COLOURS, INK, MUTED, Picture, draw, figure, label, log_axis, tidy
 from assay.report.p_value_plots import dot_rows
 from assay.report.summary import Summary
 
@@ -23,8 +23,7 @@ def query_picture(summary: Summary) -> Picture | None:
     if not spent:
         return None
     fig, axes = dot_rows(summary, spent)
-    axes.set_xscale("log")
-    axes.set_xlim(min(spent.values()) / 1.6, max(spent.values()) * 1.6)
+    log_axis(axes, min(spent.values()), max(spent.values()))
     axes.set_xlabel("queries of the suspect (rows it answered, logarithmic)")
     return draw(
         fig,
@@ -77,8 +76,7 @@ def wealth_pictures(summary: Summary) -> list[Picture]:
                 color=INK,
                 size=9,
             )
-        axes.set_xscale("log")
-        axes.set_xlim(left=1)
+        log_axis(axes, 1, max(len(path) for *_, path in paths), margin=1.15)
         low = min(-2.0, float(np.nanmin([np.nanmin(p) for *_, p in paths if np.isfinite(p).any()] or [0])))
         axes.set_ylim(bottom=max(low, -6.0) - 0.2)
         axes.set_xlabel("rows asked about (logarithmic)")
@@ -91,8 +89,8 @@ def wealth_pictures(summary: Summary) -> list[Picture]:
                 f"wealth-{index}",
                 f"Wealth of the bets: {label(evidence, 40)}",
                 "A bettor who cannot know the secret stakes a part of his wealth on every row, starting "
-                "with 1. If the suspect is independent of the secret, his wealth passes 1/α with "
-                "probability at most α, whenever he stops.",
+                "with 1. If the suspect is independent of the secret, his wealth ever passes the dashed line "
+                "with probability at most α.",
             )
         )
     return pictures

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import ksone
 
-from assay.report.canvas import COLOURS, INK, MARKERS, MUTED, Picture, draw, figure, label, tidy
+from assay.report.canvas import COLOURS, INK, MARKERS, MUTED, Picture, draw, figure, label, log_axis, tidy
 from assay.report.summary import Summary
 
 __all__ = ["dot_rows", "null_picture", "p_value_picture"]
@@ -28,10 +28,10 @@ def p_value_picture(summary: Summary) -> Picture | None:
     if not found:
         return None
     fig, axes = dot_rows(summary, {(s, t, e): p for s, t, e, p in found})
-    axes.set_xscale("log")
-    axes.set_xlim(min(p for *_, p in found) / 2.5, 1.6)
+    alphas = sorted({v.alpha for _, v in summary.verdicts()})
+    log_axis(axes, min(*(p for *_, p in found), *alphas), 1.0)
     axes.set_xlabel("p-value (logarithmic; further left is stronger evidence of theft)")
-    for alpha in sorted({v.alpha for _, v in summary.verdicts()}):
+    for alpha in alphas:
         axes.axvline(alpha, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate(
             f"α = {alpha:g}",
@@ -63,7 +63,7 @@ def null_picture(summary: Summary) -> Picture | None:
         return None
     columns = min(4, len(groups))
     rows = -(-len(groups) // columns)
-    fig = figure(2.3 * columns + 0.2, 2.45 * rows + 0.1)
+    fig = figure(2.25 * columns + 0.3, 2.3 * rows + 0.35)
     panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for index, axes in enumerate(panels.flat):
         if index >= len(groups):
@@ -78,16 +78,16 @@ def null_picture(summary: Summary) -> Picture | None:
         steps = np.concatenate([[0.0], values, [1.0]])
         share = np.concatenate([[0.0], np.arange(1, n + 1) / n, [1.0]])
         axes.step(steps, share, where="post", color=COLOURS[0], linewidth=1.8)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_title(f"{label(evidence, 24)} (n = {n})")
         tidy(axes, grid="both")
     fig.supxlabel("p-value", size=9.5, color=INK)
-    fig.supylabel("share of independent models at or below", size=9.5, color=INK)
+    fig.supylabel("share of models", size=9.5, color=INK)
     return draw(
         fig,
         "independent",
         "p-values of independent models",
-        "A valid test keeps the line near or below the diagonal; above the grey band (one-sided "
+        "Share of models with at most this p-value. A valid test keeps the line near or below the diagonal; above the grey band (one-sided "
         "Kolmogorov-Smirnov, 95 %) it would accuse too often. Sequential tests lie below, because they are "
         "conservative. Models that are tested against the same secret share its luck, so that the band, "
         "which takes them as independent draws, is a guide and no test.",

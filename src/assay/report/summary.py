@@ -29,14 +29,14 @@ class Kind:
     rate
         Share flagged, Clopper-Pearson 95 %, by what is known about them.
     queries
-        Median queries a suspect.
+        Median queries a suspect, by what is known about them.
     """
 
     name: str
     flagged: dict[str, int]
     suspects: dict[str, int]
     rate: dict[str, Interval]
-    queries: float
+    queries: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class Summary:
         """Suspects of which the same is known, group by group."""
         groups = ([s for s in self.suspects if s[1] == truth] for truth in _ORDER)
         return [group for group in groups if group]
+
+    def has(self, truth: Truth) -> bool:
+        """Whether there is a suspect of which this is known."""
+        return any(known == truth for _, known in self.suspects)
 
     def verdicts(self, evidence: str | None = None) -> list[tuple[Entry, Verdict]]:
         """Return entries with their verdicts, of one kind of evidence or of all, in order."""
@@ -121,6 +125,5 @@ def _kind(label: str, entries: list[Entry]) -> Kind:
     suspects = {t: sum(truth == t for truth, _ in found) for t in _ORDER}
     flagged = {t: sum(truth == t and v.stolen for truth, v in found) for t in _ORDER}
     rate = {t: clopper_pearson(flagged[t], n) for t, n in suspects.items() if n}
-    return Kind(
-        label, dict(flagged), dict(suspects), dict(rate), statistics.median(v.queries for _, v in found)
-    )
+    queries = {t: statistics.median(v.queries for truth, v in found if truth == t) for t in rate}
+    return Kind(label, dict(flagged), dict(suspects), dict(rate), dict(queries))

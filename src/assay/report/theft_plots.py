@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, cast
 
-from assay.report.canvas import COLOURS, INK, MARKERS, Picture, draw, figure, label, tidy
+from assay.report.canvas import COLOURS, INK, MARKERS, Picture, draw, figure, label, log_axis, tidy
 from assay.report.summary import Summary
 
 if TYPE_CHECKING:
@@ -64,11 +64,12 @@ def theft_picture(summary: Summary) -> Picture | None:
                 linewidth=1.5,
                 label=label(name),
             )
-        panels[1].set_xscale("log")
+        asked = [p.queries for _, r in curves for p in r.curve if p.queries > 0]
+        log_axis(panels[1], min(asked, default=1), max(asked, default=1))
         panels[1].set_xlabel("queries of the victim (logarithmic)")
         panels[1].set_ylabel("fidelity")
         tidy(panels[1], grid="both")
-        panels[1].legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
+        panels[1].legend(loc="best", frameon=False, fontsize=9, labelcolor=INK)
     fig.legend(
         handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9, labelcolor=INK
     )

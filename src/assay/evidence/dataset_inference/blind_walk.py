@@ -15,6 +15,7 @@ from torch import Tensor
 from assay.errors import BudgetExceeded, InvalidInput
 from assay.evidence.dataset_inference.norms import NORMS, check_classes, check_norms, check_points, distances
 from assay.ledger import Ledger
+from assay.model import check_inputs
 from assay.observers import Observer, Observers
 
 __all__ = ["BlindWalk", "WalkEmbedding"]
@@ -212,6 +213,7 @@ class BlindWalk:
         """
         width = check_points(x, y, value_range)
         check_classes(y, oracle.num_classes)
+        check_inputs(x, oracle.input_shape, oracle.name)
         watch = Observers(observers)
         watch.on_start("blind-walk", len(x))
         walk = _Walk(self, oracle, x.flatten(1), y.numpy(), value_range, width, rng)

@@ -129,8 +129,8 @@ class MinGD:
     targets: int | None = None
     norms: tuple[str, ...] = NORMS
     search: Literal["fixed", "linearised"] = "fixed"
-    leap: int = 20
-    chunk_rows: int = 256
+    leap: int = 5
+    chunk_rows: int = 128
 
     def __post_init__(self) -> None:
         check_norms(self.norms, self.step_sizes, "norms of MinGD")

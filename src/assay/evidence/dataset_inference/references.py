@@ -8,9 +8,12 @@ references serves every victim whose private and control rows come from the pool
 from __future__ import annotations
 
 import hashlib
+import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +25,8 @@ from assay.errors import InvalidInput
 from assay.nets import Network, Recipe, build, predict, train
 from assay.nets.suggest import suggest_architecture, suggest_recipe
 from assay.observers import Observer, Observers
+
+_KEPT = 2  # proxy victims that the classic embeddings use
 
 __all__ = ["References", "margins", "row_digests", "train_references"]
 
@@ -62,7 +67,7 @@ class References:
         Margin of reference r for the true label of row i, float32 ``[R, n]``; positive
         means correct.
     networks
-        The trained references themselves, where they were just trained; not saved.
+        The first references themselves, which the classic embeddings use as proxy victims.
 
     Raises
     ------
@@ -127,14 +132,21 @@ class References:
             self.rows,
             np.concatenate([self.members, other.members]),
             np.concatenate([self.margin, other.margin]),
-            self.networks + other.networks,
+            self.networks,
         )
 
     def save(self, path: str | Path) -> None:
-        """Write an ``.npz`` file without pickles."""
+        """Write an ``.npz`` file without pickles; of the networks, the first two."""
+        arrays: dict[str, NDArray[Any]] = {}
+        for index, network in enumerate(self.networks[:_KEPT]):
+            arrays[f"network.{index}"] = np.array(
+                json.dumps([network.architecture, list(network.input_shape), network.num_classes])
+            )
+            for key, value in network.state_dict().items():
+                arrays[f"network.{index}.{key}"] = value.numpy()
         with Path(path).open("wb") as file:
             np.savez_compressed(
-                file, rows=self.rows, members=np.packbits(self.members, axis=1), margin=self.margin
+                file, rows=self.rows, members=np.packbits(self.members, axis=1), margin=self.margin, **arrays
             )
 
     @classmethod
@@ -148,12 +160,23 @@ class References:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                rows, packed, margin = file["rows"], file["members"], file["margin"]
-            members = np.unpackbits(packed, axis=1, count=len(rows)).astype(bool)
-            return cls(rows.astype(np.uint64), members, margin.astype(np.float32))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                arrays = {key: file[key] for key in file.files}
+            rows = arrays["rows"].astype(np.uint64)
+            members = np.unpackbits(arrays["members"], axis=1, count=len(rows)).astype(bool)
+            networks = tuple(_network(arrays, i) for i in range(_KEPT) if f"network.{i}" in arrays)
+            return cls(rows, members, arrays["margin"].astype(np.float32), networks)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
             msg = f"{path} does not hold reference models' answers: {error}"
             raise InvalidInput(msg) from error
+
+
+def _network(arrays: dict[str, NDArray[Any]], index: int) -> Network:
+    name, shape, classes = json.loads(str(arrays[f"network.{index}"]))
+    network = build(name, shape, classes)
+    prefix = f"network.{index}."
+    state = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
+    network.load_state_dict(state)
+    return network.eval()
 
 
 def train_references(
@@ -162,6 +185,7 @@ def train_references(
     *,
     architecture: str | None = None,
     recipe: Recipe | None = None,
+    queries: Dataset | None = None,
     rng: int = 0,
     observers: Sequence[Observer] = (),
     folder: str | Path | None = None,
@@ -178,6 +202,11 @@ def train_references(
     architecture, recipe
         As the victim's, for the most power; suggested by input shape if not given.
         Any choice is valid.
+    queries
+        Rows outside the pool that a thief might ask about; labels are ignored. Each
+        reference is then copied through its scores on them, as a thief would, and the
+        copies join the references: the rows whose membership survives theft are not
+        quite the rows that show most in the model itself. Twice the trainings.
     rng
         Seed. It must not be the seed of the secret split.
     observers
@@ -195,11 +224,14 @@ def train_references(
         raise InvalidInput(msg)
     name = architecture or suggest_architecture(pool.input_shape)
     how = recipe or suggest_recipe(name, len(pool) // 2)
+    if queries is not None and queries.input_shape != pool.input_shape:
+        msg = f"queries have inputs of shape {queries.input_shape}, the pool of shape {pool.input_shape}"
+        raise InvalidInput(msg)
     watch = Observers(observers)
     watch.on_start("references", count)
     generator = torch.Generator().manual_seed(rng)
-    members = np.zeros((count, len(pool)), dtype=bool)
-    found = np.zeros((count, len(pool)), dtype=np.float32)
+    members: list[NDArray[np.bool_]] = []
+    copies: list[Network] = []
     half = torch.zeros(len(pool), dtype=torch.bool)
     networks = []
     for index in range(count):
@@ -209,12 +241,22 @@ def train_references(
         else:
             half = ~half
         network = build(name, pool.input_shape, pool.num_classes, generator)
-        checkpoint = None if folder is None else Path(folder) / f"reference-{rng}-{index}.safetensors"
         seed = rng * 1009 + index
-        train(network, pool.subset(half), how, rng=seed, checkpoint=checkpoint)
-        members[index] = half.numpy()
-        found[index] = margins(predict(network, pool.x).softmax(1), pool.y).numpy()
+        train(network, pool.subset(half), how, rng=seed, checkpoint=_place(folder, "reference", rng, index))
         networks.append(network)
+        members.append(half.numpy())
+        if queries is not None:
+            copy = build(name, pool.input_shape, pool.num_classes, generator)
+            answers = predict(network, queries.x).softmax(1)
+            place = _place(folder, "reference-copy", rng, index)
+            train(copy, queries, how, targets=answers, rng=seed, checkpoint=place)
+            copies.append(copy)
         watch.on_step("references", index + 1)
     watch.on_end("references")
-    return References(row_digests(pool), members, found, tuple(networks))
+    found = [margins(predict(m, pool.x).softmax(1), pool.y).numpy() for m in (*networks, *copies)]
+    whose = members + members if copies else members
+    return References(row_digests(pool), np.stack(whose), np.stack(found), tuple(networks))
+
+
+def _place(folder: str | Path | None, what: str, rng: int, index: int) -> Path | None:
+    return None if folder is None else Path(folder) / f"{what}-{rng}-{index}.safetensors"
