@@ -55,7 +55,7 @@ class Plan:
             epochs=self.epochs,
             batch_size=32,
             optimizer="adam",
-            lr=1e-2,
+            lr=3e-3,
             weight_decay=0.0,
             schedule="cosine",
             precision="fp32",

@@ -21,7 +21,6 @@ from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.errors import BudgetExceeded, InvalidInput
 from assay.evidence.base import Evidence, Finding
-from assay.evidence.dataset_inference import decide
 from assay.evidence.dataset_inference.features import log_features
 from assay.evidence.dataset_inference.informative import score_weights
 from assay.evidence.dataset_inference.paper_compat import published_aggregate
@@ -31,7 +30,7 @@ from assay.evidence.dataset_inference.secret import Secret
 from assay.evidence.dataset_inference.stored import RANDOM_SPLIT, least_rows, secret_parts, stored_secret
 from assay.ledger import Ledger
 from assay.model import Access, Model
-from assay.observers import Observer, Observers
+from assay.observers import Observer
 from assay.result import Assumption
 
 if TYPE_CHECKING:
@@ -114,49 +113,30 @@ def examine(
             f"({least * worst} queries) are needed for alpha = {alpha:g}"
         )
         raise BudgetExceeded(msg)
-    watch = Observers(observers)
-    watch.on_start("verify", len(x))
-    process = decide.start_betting(secret)
-    found: list[NDArray[np.float64]] = []
-    size = max(scheme.batch, 1) if scheme.betting else len(x)
-    asked = 0
-    while asked < len(x):
-        room = len(x) if oracle.remaining is None else oracle.remaining // worst
-        step = slice(asked, min(len(x), asked + min(size, room)))
-        if step.stop <= asked:
-            break
+
+    def score(step: slice) -> NDArray[np.float64]:
         features = _features(scheme, oracle, x[step], y[step], (low, high), rng)
-        found.append(scorer.score(torch.cat([features, base[step]], 1)))
-        if scheme.betting:
-            process.update(found[-1], secret.coin[step], secret.strata[step])
-        asked = step.stop
-        watch.on_step("verify", asked, {"p": process.p_value})
-        if scheme.betting and process.p_value <= alpha:
-            break
-    scores = np.concatenate(found)
-    result = (
-        decide.betting_result(process, scores, secret)
-        if scheme.betting
-        else decide.permutation_result(scores, secret, scheme.resamples, rng)
-    )
-    watch.on_end("verify", {"p": result.p_value})
-    coin = secret.coin[:asked]
+        return scorer.score(torch.cat([features, base[step]], 1))
+
+    def room() -> int:
+        return len(x) if oracle.remaining is None else oracle.remaining // worst
+
+    outcome = scheme.decider(alpha, rng).run(secret, score, room, observers)
     details: dict[str, Any] = {
         "embedding": scheme.embedding,
         "rows_kept": len(x),
-        "rows_asked": asked,
+        "rows_asked": outcome.asked,
         "fitted_on": evidence.facts["fitted_on"],
     }
     if scheme.paper_compat:
-        fewest = min(int(coin.sum()), int((~coin).sum()))
-        details["published_aggregate"] = published_aggregate(
-            scores[coin], scores[~coin], rng=rng, rows=min(10, fewest)
-        ).to_dict()
+        fewest = min(len(outcome.private), len(outcome.control))
+        aggregate = published_aggregate(outcome.private, outcome.control, rng=rng, rows=min(10, fewest))
+        details["published_aggregate"] = aggregate.to_dict()
     return Finding(
-        result=result,
-        companions=decide.companions(scores, secret, scheme.resamples, rng),
+        result=outcome.result,
+        companions=outcome.companions,
         assumptions=_assumptions(evidence),
-        samples={"private": scores[coin].tolist(), "control": scores[~coin].tolist()},
+        samples={"private": outcome.private, "control": outcome.control, "log_wealth": outcome.wealth},
         details=details,
     )
 

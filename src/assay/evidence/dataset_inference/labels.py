@@ -13,14 +13,13 @@ from torch import Tensor
 from assay.data.dataset import Dataset
 from assay.errors import BudgetExceeded
 from assay.evidence.base import Evidence, Finding
-from assay.evidence.dataset_inference import decide
 from assay.evidence.dataset_inference.informative import Weights, label_weights, score_weights
 from assay.evidence.dataset_inference.references import References, margins
 from assay.evidence.dataset_inference.secret import Secret
 from assay.evidence.dataset_inference.stored import RANDOM_SPLIT, least_rows, secret_parts, stored_secret
 from assay.ledger import Ledger
 from assay.model import Access
-from assay.observers import Observer, Observers
+from assay.observers import Observer
 from assay.result import Assumption, TestResult
 
 if TYPE_CHECKING:
@@ -74,56 +73,38 @@ def examine(
         raise BudgetExceeded(msg)
     x, y = evidence.tensors["x"][order], evidence.tensors["y"][order]
     slope, centre = weights.slope[order], weights.centre[order]
-    watch = Observers(observers)
-    watch.on_start("verify", rows)
-    process = decide.start_betting(secret)
-    found: list[NDArray[np.float64]] = []
-    asked, correct = 0, 0
-    while asked < rows:
-        step = slice(asked, min(rows, asked + scheme.batch) if scheme.betting else rows)
-        answer, right = _answer(oracle, x[step], y[step], kind)
-        found.append(slope[step] * (answer - centre[step]))
-        correct += right
-        if scheme.betting:
-            process.update(found[-1], secret.coin[step], secret.strata[step])
-        asked = step.stop
-        watch.on_step("verify", asked, {"p": process.p_value})
-        if scheme.betting and process.p_value <= alpha:
-            break
-    scores = np.concatenate(found)
-    result = (
-        decide.betting_result(process, scores, secret)
-        if scheme.betting
-        else decide.permutation_result(scores, secret, scheme.resamples, rng)
-    )
-    watch.on_end("verify", {"p": result.p_value})
-    coin = secret.coin[:asked]
+    correct: list[bool] = []
+
+    def score(step: slice) -> NDArray[np.float64]:
+        answer = _answer(oracle, x[step], y[step], kind)
+        correct.extend((answer > 0).tolist())
+        return slope[step] * (answer - centre[step])
+
+    def room() -> int:
+        return len(order) if oracle.remaining is None else oracle.remaining
+
+    outcome = scheme.decider(alpha, rng).run(secret, score, room, observers)
     return Finding(
-        result=result,
-        companions=decide.companions(scores, secret, scheme.resamples, rng),
-        assumptions=_assumptions(evidence, result, stopped=asked < rows),
-        samples={
-            "private": scores[coin].tolist(),
-            "control": scores[~coin].tolist(),
-            "log_wealth": process.path,
-        },
+        result=outcome.result,
+        companions=outcome.companions,
+        assumptions=_assumptions(evidence, outcome.result, stopped=outcome.asked < rows),
+        samples={"private": outcome.private, "control": outcome.control, "log_wealth": outcome.wealth},
         details={
             "embedding": "informative",
             "access": kind,
             "rows_kept": len(order),
-            "rows_asked": asked,
-            "suspect_correct": correct / asked,
+            "rows_asked": outcome.asked,
+            "suspect_correct": sum(correct) / len(correct),
             "references": evidence.facts.get("references", 0),
         },
     )
 
 
-def _answer(oracle: Ledger, x: Tensor, y: Tensor, kind: str) -> tuple[NDArray[np.float64], int]:
+def _answer(oracle: Ledger, x: Tensor, y: Tensor, kind: str) -> NDArray[np.float64]:
+    """Return 1 and 0 for right and wrong labels, or margins, which are positive where right."""
     if kind == "label":
-        right = (oracle.labels(x) == y).numpy()
-        return right.astype(np.float64), int(right.sum())
-    margin = margins(oracle.scores(x), y)
-    return margin.double().numpy(), int((margin > 0).sum())
+        return (oracle.labels(x) == y).double().numpy()
+    return margins(oracle.scores(x), y).double().numpy()
 
 
 def _assumptions(evidence: Evidence, result: TestResult, *, stopped: bool) -> tuple[Assumption, ...]:

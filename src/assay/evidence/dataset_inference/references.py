@@ -137,7 +137,7 @@ class References:
 
     def save(self, path: str | Path) -> None:
         """Write an ``.npz`` file without pickles; of the networks, the first two."""
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, Any] = {}
         for index, network in enumerate(self.networks[:_KEPT]):
             arrays[f"network.{index}"] = np.array(
                 json.dumps([network.architecture, list(network.input_shape), network.num_classes])

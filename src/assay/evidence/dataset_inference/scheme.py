@@ -14,6 +14,7 @@ from assay.errors import InvalidInput
 from assay.evidence.base import Evidence, Finding, Scheme
 from assay.evidence.dataset_inference import classic, labels
 from assay.evidence.dataset_inference.blind_walk import BlindWalk
+from assay.evidence.dataset_inference.decide import Decider
 from assay.evidence.dataset_inference.mingd import MinGD
 from assay.evidence.dataset_inference.references import References, row_digests, train_references
 from assay.evidence.dataset_inference.secret import draw_secret
@@ -153,6 +154,10 @@ class DatasetInference(Scheme):
     def betting(self) -> bool:
         """Whether the deciding test is sequential."""
         return self.decide == "betting" or (self.decide == "auto" and self.embedding == "informative")
+
+    def decider(self, alpha: float, rng: int) -> Decider:
+        """Return the test that decides."""
+        return Decider(self.betting, alpha, self.batch, self.resamples, rng)
 
     def register(
         self,
