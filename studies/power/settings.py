@@ -45,15 +45,15 @@ class Setting:
     independent: tuple[tuple[str, Recipe, int], ...] = field(default=())
 
 
-def _independent(other: str, theft: Recipe, own: str, victim: Recipe) -> tuple[tuple[str, Recipe, int], ...]:
-    """Return architectures, recipes and counts of models that know nothing of any coin."""
+def _independent(other: str, epochs: int) -> tuple[tuple[str, Recipe, int], ...]:
+    """Return architectures, recipes and counts of 30 models that know nothing of any coin."""
+    table = Recipe(epochs=12, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="cosine")
     return (
-        (other, theft, 6),
-        ("cnn-16", Recipe(epochs=10, lr=0.05), 5),
-        ("cnn-32", Recipe(epochs=8, lr=0.05), 5),
-        ("mlp", Recipe(epochs=10, lr=0.02), 5),
-        ("mlp-512", Recipe(epochs=10, lr=0.02), 5),
-        (own, victim, 4),
+        (other, Recipe(epochs=2 * epochs, lr=0.05), 6),
+        ("cnn-16", Recipe(epochs=2 * epochs, lr=0.05), 6),
+        ("cnn-32", Recipe(epochs=epochs, lr=0.05), 4),
+        ("mlp", table, 7),
+        ("mlp-384-64", table, 7),
     )
 
 
@@ -69,7 +69,7 @@ def _fashion(architecture: str, other: str, models: int, victims: int, **recipes
         other=other,
         models=models,
         victims=victims,
-        independent=_independent(other, recipes["theft"], architecture, recipes["victim"]),
+        independent=_independent("vgg-8-8", 3),
         **recipes,
     )
 
@@ -108,14 +108,14 @@ SETTINGS = {
         other="vgg-8-16",
         models=6,
         victims=3,
-        extra=8,
+        extra=4,
         victim=_AUGMENTED,
         thief=Recipe(epochs=8, augment="crop-flip"),
         distil=Recipe(epochs=16, augment="crop-flip"),
         fine=Recipe(epochs=4, lr=0.01),
         theft=_AUGMENTED,
         kept=10_000,
-        independent=_independent("vgg-8-16", _AUGMENTED, "vgg-8-8", _AUGMENTED),
+        independent=_independent("vgg-8-16", 5),
     ),
 }
 

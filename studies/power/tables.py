@@ -32,7 +32,7 @@ Rows = list[dict[str, Any]]
 
 
 def write_report(rows: Rows, runs: Path, docs: Path) -> None:
-    """Write ``power.md`` and ``power.svg``."""
+    """Write ``power-tables.md`` and ``power.svg``."""
     docs.mkdir(parents=True, exist_ok=True)
     grouped: dict[str, Rows] = defaultdict(list)
     for row in rows:
@@ -49,9 +49,9 @@ def write_report(rows: Rows, runs: Path, docs: Path) -> None:
             *_errors(found),
             "",
         ]
-    (docs / "power.md").write_text("\n".join(text), encoding="utf-8")
+    (docs / "power-tables.md").write_text("\n".join(text), encoding="utf-8")
     _figure(grouped).savefig(docs / "power.svg", metadata={"Date": None})
-    print(f"{docs / 'power.md'} and power.svg written")
+    print(f"{docs / 'power-tables.md'} and power.svg written")
 
 
 def _accuracy(folder: Path) -> list[str]:

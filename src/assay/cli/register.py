@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +11,9 @@ from assay.cli.console import facts, print_json, print_tables
 from assay.cli.inputs import read_data, settings
 from assay.cli.options import Common, ModelOptions, Settings, open_models
 from assay.cli.output import new_folder
-from assay.observers import Observer
 
 if TYPE_CHECKING:
     from assay.data import Dataset
-    from assay.evidence.dataset_inference import References
-    from assay.model import Model
 
 __all__ = ["register"]
 
@@ -44,13 +40,23 @@ def register(
             help="Answers of reference models (.npz); trained and written there if there is no such file.",
         ),
     ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Rows that thieves might ask about: references are copied through them as well, which finds "
+            "rows that survive query theft, for twice the time.",
+        ),
+    ] = None,
 ) -> None:
     """Make evidence to test later copies of your model.
 
     The victim must have been trained on the private rows and on none of the control
     rows, and the split must have been drawn at random (`assay split`).
     """
+    from assay.cli.output import new_file
     from assay.errors import InvalidInput
+    from assay.evidence.dataset_inference import References
     from assay.registry import create
 
     maker: Any = create(scheme, "evidence", settings(settings_))
@@ -60,13 +66,18 @@ def register(
     with new_folder(out, force=None) as folder, common.observers() as observers:
         mine, kept = _sides(private, control, split, common)
         with open_models([victim], model, common) as [opened]:
+            asked = None if queries is None else read_data(queries, common.seed)
             known = None
             if references is not None:
-                pool = mine.concat(kept, name="pool")
-                known = _references(references, maker, opened, pool, common.seed, observers)
-            evidence = maker.register(
-                opened, mine, kept, references=known, rng=common.seed, observers=observers
-            )
+                if references.exists():
+                    known = References.load(references)
+                else:
+                    pool = mine.concat(kept, name="pool")
+                    known = maker.panel(opened, pool, queries=asked, rng=common.seed, observers=observers)
+                    with new_file(references) as partial:
+                        known.save(partial)
+            more = {k: v for k, v in {"references": known, "queries": asked}.items() if v is not None}
+            evidence = maker.register(opened, mine, kept, rng=common.seed, observers=observers, **more)
             evidence.save(folder)
     found = {
         "evidence": str(out),
@@ -97,35 +108,3 @@ def _sides(
         msg = "give either --split FOLDER or both --private and --control; `assay split` writes all of them"
         raise InvalidInput(msg)
     return read_data(private, common.seed), read_data(control, common.seed)
-
-
-def _references(
-    path: Path, maker: Any, victim: Model, pool: Dataset, seed: int, observers: Sequence[Observer]
-) -> References:
-    """Read references, or train and keep them for the next model of the same rows."""
-    import numpy as np
-
-    from assay.cli.output import new_file
-    from assay.evidence.dataset_inference import References, train_references
-    from assay.evidence.dataset_inference.references import row_digests
-    from assay.model import Access
-    from assay.nets import Network
-
-    if path.exists():
-        return References.load(path)
-    name = maker.architecture
-    if name is None and Access.WEIGHTS in victim.access and isinstance(victim.module, Network):
-        name = victim.module.architecture
-    # Private rows come first in the pool; references must be trained in an order that does not tell.
-    rows = pool.subset(np.argsort(row_digests(pool), kind="stable"))
-    with new_file(path) as partial:
-        trained = train_references(
-            rows,
-            maker.references,
-            architecture=name,
-            recipe=maker.recipe,
-            rng=seed,
-            observers=observers,
-        )
-        trained.save(partial)
-    return trained

@@ -166,6 +166,7 @@ class DatasetInference(Scheme):
         control: Dataset,
         *,
         references: References | None = None,
+        queries: Dataset | None = None,
         rng: int = 0,
         observers: Sequence[Observer] = (),
     ) -> Evidence:
@@ -181,8 +182,11 @@ class DatasetInference(Scheme):
             `assay.data.commit_split`). If they are no random split the p-values mean
             nothing.
         references
-            What reference models of the pool answer (see `train_references`); trained
-            here if not given.
+            What reference models of the pool answer (see `panel`); trained here if not
+            given.
+        queries
+            Rows outside the pool that thieves might ask about; references are then
+            copied as well (see `train_references`).
         rng
             Seed of the references and of whatever else is drawn. It must not be the
             seed of the split.
@@ -199,24 +203,12 @@ class DatasetInference(Scheme):
             msg = f"at least 4 rows a side are needed, got {len(private)} private and {len(control)} control"
             raise InvalidInput(msg)
         both = private.concat(control, name="pool")
-        # An order that depends on nothing but the rows: it says nothing about the sides, and
-        # ties between equally informative rows are broken alike for every split.
-        order = torch.from_numpy(np.argsort(row_digests(both), kind="stable"))
+        order = _blind_order(both)
         pool = both.subset(order)
         coin = (torch.arange(len(pool)) < len(private))[order]
         _check_victim(victim, pool)
         if references is None and self.references:
-            name = self.architecture
-            if name is None and Access.WEIGHTS in victim.access and isinstance(victim.module, Network):
-                name = victim.module.architecture
-            references = train_references(
-                pool,
-                self.references,
-                architecture=name,
-                recipe=self.recipe,
-                rng=rng,
-                observers=observers,
-            )
+            references = self.panel(victim, pool, queries=queries, rng=rng, observers=observers)
         elif references is not None:
             references = references.aligned(pool)
         if self.embedding == "informative":
@@ -235,6 +227,39 @@ class DatasetInference(Scheme):
                 "victim": victim.digest,
                 "pool_rows": len(pool),
             },
+        )
+
+    def panel(
+        self,
+        victim: Model,
+        pool: Dataset,
+        *,
+        queries: Dataset | None = None,
+        rng: int = 0,
+        observers: Sequence[Observer] = (),
+    ) -> References:
+        """Train the references of a pool once, for all victims whose sides come from it.
+
+        Parameters
+        ----------
+        victim
+            Its architecture is the references', unless the scheme names another.
+        pool
+            Private and control rows together, in any order.
+        queries, rng, observers
+            See `train_references`.
+        """
+        name = self.architecture
+        if name is None and Access.WEIGHTS in victim.access and isinstance(victim.module, Network):
+            name = victim.module.architecture
+        return train_references(
+            pool.subset(_blind_order(pool)),
+            self.references,
+            architecture=name,
+            recipe=self.recipe,
+            queries=queries,
+            rng=rng,
+            observers=observers,
         )
 
     def examine(
@@ -258,6 +283,15 @@ class DatasetInference(Scheme):
         for _ in range(count):
             coin = torch.from_numpy(draw_secret(secret, generator))
             yield Evidence(self, {**evidence.tensors, "coin": coin}, evidence.facts)
+
+
+def _blind_order(pool: Dataset) -> torch.Tensor:
+    """Return an order that depends on nothing but the rows.
+
+    It says nothing about the sides, and ties between equally informative rows are
+    broken alike for every split.
+    """
+    return torch.from_numpy(np.argsort(row_digests(pool), kind="stable"))
 
 
 def _check_victim(victim: Model, pool: Dataset) -> None:
