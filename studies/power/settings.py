@@ -108,7 +108,7 @@ SETTINGS = {
         other="vgg-8-16",
         models=6,
         victims=3,
-        extra=4,
+        extra=12,
         victim=_AUGMENTED,
         thief=Recipe(epochs=8, augment="crop-flip"),
         distil=Recipe(epochs=16, augment="crop-flip"),

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from assay.demo.play import DemoResult as DemoResult
     from assay.demo.play import Plan as Plan
     from assay.demo.play import run as run
-    from assay.demo.table import table as table
+    from assay.demo.terminal import table as table
 
-_HOMES = {"DemoResult": "play", "Plan": "play", "run": "play", "table": "table"}
+_HOMES = {"DemoResult": "play", "Plan": "play", "run": "play", "table": "terminal"}
 
 __all__ = list(_HOMES)
 

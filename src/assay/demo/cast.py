@@ -10,14 +10,22 @@ import torch
 from assay.adapters import TorchModel
 from assay.data import Dataset
 from assay.demo.material import Material, Plan
-from assay.extraction import DataTheft, Distillation, Extraction, FineTuning, LabelQuery, LogitQuery, SourceCopy
+from assay.extraction import (
+    DataTheft,
+    Distillation,
+    Extraction,
+    FineTuning,
+    LabelQuery,
+    LogitQuery,
+    SourceCopy,
+)
 from assay.nets import build, train
 
 __all__ = ["VICTIM", "innocents", "thefts"]
 
-VICTIM = "cnn-4"
-_THIEF = "cnn-8"  # thieves who ask do not know the victim's architecture
-_INNOCENT = ("mlp-64", "mlp-128", "cnn-8", "mlp-256-128", "mlp-32", "cnn-16")
+VICTIM = "mlp-128"
+_THIEF = "mlp-256-128"  # thieves who ask do not know the victim's architecture
+_INNOCENT = (VICTIM, "mlp-64", "cnn-8", "mlp-256-128", "mlp-32-32-32", "cnn-4")
 
 
 def thefts(victim: TorchModel, material: Material, plan: Plan) -> Iterator[tuple[str, Extraction]]:
@@ -31,7 +39,7 @@ def thefts(victim: TorchModel, material: Material, plan: Plan) -> Iterator[tuple
     distillation = Distillation(architecture=_THIEF)
     yield "distillation", distillation.run(victim, private, rng=rng, evaluation=evaluation)
     # Only the training rows were taken; this model never met the victim.
-    data_theft = DataTheft(architecture="mlp-256-128")
+    data_theft = DataTheft(architecture="cnn-8")
     yield "data-theft", data_theft.run(victim, private, rng=rng, evaluation=evaluation)
     # The file was copied and trained on.
     yield "fine-tuning", FineTuning().run(victim, others, rng=rng, evaluation=evaluation)

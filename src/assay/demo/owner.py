@@ -28,7 +28,7 @@ def prepare(
     """
     split, seeds = material.split, material.seeds
     split.save(folder / "split")
-    embedded = TriggerSet(triggers=40).embed(
+    embedded = TriggerSet(triggers=24).embed(
         split.private,
         architecture=VICTIM,
         recipe=plan.recipe,
@@ -59,9 +59,7 @@ def prepare(
         ),
     }
     evidence = {
-        name: way.register(
-            victim, split.private, split.control, references=references, rng=seeds["register"]
-        )
+        name: way.register(victim, split.private, split.control, references=references, rng=seeds["register"])
         for name, way in ways.items()
     }
     evidence["trigger-set"] = embedded.evidence

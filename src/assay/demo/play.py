@@ -153,11 +153,14 @@ def _labelled(place: Path, suspect: str, truth: Truth) -> Path:
 
 
 def _notes(plan: Plan, seed: int) -> list[str]:
-    return [
+    story = (
         f"Real handwritten digits (scikit-learn, 8x8 pixels): a pool of {plan.pool:,} was split in half by a "
-        "secret coin, committed before anything was trained. The victim was trained on the private half, with "
-        "a trigger-set watermark. It was then stolen in six ways, and other models were trained that owe it "
-        "nothing: on other rows, or on rows of the pool drawn without regard to the coin.",
+        "secret coin, committed before anything was trained. The victim was trained on the private half, "
+        "with a trigger-set watermark. It was then stolen in six ways, and other models were trained that "
+        "owe it nothing: on other rows, or on rows of the pool drawn without regard to the coin."
+    )
+    terms = (
         f"Every test has level α = {plan.alpha:g}. Seed {seed}. "
-        "Nothing was left out: a theft that a test misses is shown as missed.",
-    ]
+        "Nothing was left out: a theft that a test misses is shown as missed."
+    )
+    return [story, terms]

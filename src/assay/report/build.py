@@ -57,7 +57,7 @@ class Report:
 
     def html(self) -> str:
         """Return one HTML page that loads nothing from anywhere."""
-        return self._render("report.html.j2")
+        return self._render("report.html.j2", _printable)
 
     def markdown(self, pictures: str | None = None) -> str:
         """Return Markdown.
@@ -67,7 +67,7 @@ class Report:
         pictures
             Folder of the pictures, relative to the file; None leaves them out.
         """
-        return self._render("report.md.j2", finalize=_escape_markdown, folder=pictures)
+        return self._render("report.md.j2", _escape_markdown, folder=pictures)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one flat row a record."""
@@ -95,9 +95,7 @@ class Report:
             (target / name).write_text(text, encoding="utf-8")
         return target / "report.html"
 
-    def _render(
-        self, template: str, *, finalize: Callable[[Any], Any] | None = None, **extra: Any
-    ) -> str:
+    def _render(self, template: str, finalize: Callable[[Any], Any], **extra: Any) -> str:
         try:
             from jinja2 import Environment, PackageLoader, StrictUndefined
         except ImportError as error:
@@ -146,7 +144,7 @@ def build_report(
 
     Examples
     --------
-    >>> from assay.result import Cost
+    >>> from assay.result import Cost, Verdict
     >>> verdict = Verdict("stolen", 0.01, 0.002, "t", "null", {}, None, Cost(queries=16), "s", "c", "x")
     >>> report = build_report([Entry(verdict, "a <b>copy</b>", truth="stolen")])
     >>> "<b>copy" in report.html(), "a &lt;b&gt;copy" in report.html()
@@ -157,6 +155,11 @@ def build_report(
             msg = f"a report is built from Entry objects, got {type(entry).__name__}; wrap it in Entry(...)"
             raise InvalidInput(msg)
     return Report(tuple(entries), title, tuple(notes))
+
+
+def _printable(value: Any) -> Any:
+    """Remove from text what reorders or hides other text; the template engine escapes the rest."""
+    return words.name(value, _LONGEST) if type(value) is str else value
 
 
 def _escape_markdown(text: Any) -> Any:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assay.report.canvas import COLOURS, INK, MUTED, Picture, draw, figure, label, log_axis, tidy
 from assay.report.p_value_plots import dot_rows
 from assay.report.summary import Summary
+from assay.report.words import name
 
 __all__ = ["query_picture", "wealth_pictures"]
 
 _LINES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 _MOST_NAMED = 12
 _LOG10 = math.log(10)
+_LOWEST, _HIGHEST = -6.0, 12.0  # powers of ten; a bettor at -6 is ruined
 
 
 def query_picture(summary: Summary) -> Picture | None:
@@ -39,27 +42,26 @@ def wealth_pictures(summary: Summary) -> list[Picture]:
     pictures = []
     for index, evidence in enumerate(summary.evidence):
         paths = [
-            (entry, verdict, np.asarray(path, dtype=float) / _LOG10)
+            (entry, verdict, _finite(path))
             for entry, verdict in summary.verdicts(evidence)
-            if (path := verdict.samples.get("log_wealth"))
+            if (path := verdict.samples.get("log_wealth", []))
         ]
         if not paths:
             continue
         fig = figure(9.2, 3.7)
         axes = fig.subplots()
         named = 0
-        for entry, _, path in paths:
-            steps, wealth = np.arange(len(path) + 1), np.concatenate([[0.0], path])
-            wealth = np.where(np.isfinite(wealth), wealth, np.nan)
+        for entry, _, wealth in paths:
+            steps = np.arange(1, len(wealth) + 1)
             if entry.truth == "independent":
-                axes.plot(steps[1:], wealth[1:], color=MUTED, linewidth=0.9, alpha=0.7, zorder=2)
+                axes.plot(steps, wealth, color=MUTED, linewidth=0.9, alpha=0.7, zorder=2)
                 continue
             style = {
                 "color": COLOURS[named % len(COLOURS)],
                 "linestyle": _LINES[(named // len(COLOURS)) % len(_LINES)],
             }
             text = label(entry.suspect) if named < _MOST_NAMED else "_"
-            axes.plot(steps[1:], wealth[1:], linewidth=1.7, label=text, zorder=3, **style)
+            axes.plot(steps, wealth, linewidth=1.7, label=text, zorder=3, **style)
             axes.plot(steps[-1:], wealth[-1:], marker="o", markersize=4, color=style["color"], zorder=4)
             named += 1
         if any(entry.truth == "independent" for entry, *_ in paths):
@@ -76,9 +78,8 @@ def wealth_pictures(summary: Summary) -> list[Picture]:
                 color=INK,
                 size=9,
             )
-        log_axis(axes, 1, max(len(path) for *_, path in paths), margin=1.15)
-        low = min(-2.0, float(np.nanmin([np.nanmin(p) for *_, p in paths if np.isfinite(p).any()] or [0])))
-        axes.set_ylim(bottom=max(low, -6.0) - 0.2)
+        log_axis(axes, 1, max(len(wealth) for *_, wealth in paths), margin=1.15)
+        axes.set_ylim(bottom=max(_LOWEST, min(-2.0, *(float(wealth.min()) for *_, wealth in paths))) - 0.2)
         axes.set_xlabel("rows asked about (logarithmic)")
         axes.set_ylabel("wealth, power of ten")
         tidy(axes, grid="both")
@@ -87,10 +88,16 @@ def wealth_pictures(summary: Summary) -> list[Picture]:
             draw(
                 fig,
                 f"wealth-{index}",
-                f"Wealth of the bets: {label(evidence, 40)}",
+                f"Wealth of the bets: {name(evidence)}",
                 "A bettor who cannot know the secret stakes a part of his wealth on every row, starting "
                 "with 1. If the suspect is independent of the secret, his wealth ever passes the dashed line "
                 "with probability at most α.",
             )
         )
     return pictures
+
+
+def _finite(log_wealth: list[float]) -> NDArray[np.float64]:
+    """Return the wealth in powers of ten, within what a picture can show."""
+    wealth = np.asarray(log_wealth, dtype=np.float64) / _LOG10
+    return np.nan_to_num(wealth, nan=0.0, posinf=_HIGHEST, neginf=2 * _LOWEST)

@@ -113,7 +113,8 @@ def load_entries(paths: Iterable[str | Path]) -> list[Entry]:
 
 def _read(path: Path) -> Entry:
     labels = _labels(path.with_name(LABELS_FILE))
-    suspect, truth = labels.get("suspect") or path.resolve().parent.name, labels.get("truth") or "unknown"
+    suspect: str = labels.get("suspect") or path.resolve().parent.name
+    truth: Any = labels.get("truth") or "unknown"  # Entry checks it
     if path.stat().st_size > _LARGEST:
         msg = f"{path} is larger than any record ({_LARGEST} bytes); refused"
         raise InvalidInput(msg)

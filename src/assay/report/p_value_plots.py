@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -87,14 +88,14 @@ def null_picture(summary: Summary) -> Picture | None:
         fig,
         "independent",
         "p-values of independent models",
-        "Share of models with at most this p-value. A valid test keeps the line near or below the diagonal; above the grey band (one-sided "
-        "Kolmogorov-Smirnov, 95 %) it would accuse too often. Sequential tests lie below, because they are "
-        "conservative. Models that are tested against the same secret share its luck, so that the band, "
-        "which takes them as independent draws, is a guide and no test.",
+        "Share of models with at most this p-value. A valid test keeps the line near or below the diagonal; "
+        "above the grey band (one-sided Kolmogorov-Smirnov, 95 %) it would accuse too often. Sequential "
+        "tests lie below, because they are conservative. Models that are tested against the same secret "
+        "share its luck, so that the band, which takes them as independent draws, is a guide and no test.",
     )
 
 
-def dot_rows(summary: Summary, values: dict[tuple[str, Any, str], float]) -> tuple[Any, Any]:
+def dot_rows(summary: Summary, values: Mapping[tuple[str, Any, str], float]) -> tuple[Any, Any]:
     """Return figure and axes with a row a suspect and a mark a kind of evidence."""
     rows = len(summary.suspects)
     fig = figure(9.2, 0.9 + 0.27 * max(rows, 3))

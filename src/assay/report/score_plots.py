@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from assay.report.canvas import COLOURS, INK, MUTED, Picture, draw, figure, label, tidy
 from assay.report.entries import Entry
 from assay.report.summary import Summary
-from assay.report.words import p_value
+from assay.report.words import name, p_value
 from assay.result import Verdict
 
 __all__ = ["score_pictures"]
@@ -33,7 +33,9 @@ def score_pictures(summary: Summary) -> list[Picture]:
         decoys = "decoys" in shown[0][1].samples
         panels, silent = _without_silent_rows(shown)
         fig = _multiples(shown, panels)
-        more = f" The first {len(shown)} of {len(found)} suspects are shown." if len(found) > len(shown) else ""
+        more = (
+            f" The first {len(shown)} of {len(found)} suspects are shown." if len(found) > len(shown) else ""
+        )
         if silent:
             more += f" Rows with a score near 0 ({silent:.0%}), which tell nothing, are left out."
         caption = (
@@ -43,7 +45,7 @@ def score_pictures(summary: Summary) -> list[Picture]:
             else "Up: private rows, which trained the victim. Down: control rows, which trained nothing. "
             "Short vertical lines are means. For an independent model both sides look alike."
         )
-        pictures.append(draw(fig, f"scores-{index}", f"Scores: {label(evidence, 40)}", caption + more))
+        pictures.append(draw(fig, f"scores-{index}", f"Scores: {name(evidence)}", caption + more))
     return pictures
 
 

@@ -33,10 +33,10 @@ class Kind:
     """
 
     name: str
-    flagged: dict[str, int]
-    suspects: dict[str, int]
-    rate: dict[str, Interval]
-    queries: dict[str, float]
+    flagged: dict[Truth, int]
+    suspects: dict[Truth, int]
+    rate: dict[Truth, Interval]
+    queries: dict[Truth, float]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def summarise(entries: Sequence[Entry]) -> Summary:
 
 
 def _distinct(entries: list[Entry]) -> list[Entry]:
-    """Number suspects that were tested twice with the same evidence, so that no verdict hides another."""
+    """Tell apart suspects that were tested twice with the same evidence, so that no verdict hides another."""
     seen: Counter[tuple[str, Truth, str]] = Counter()
     found = []
     for entry in entries:
@@ -126,4 +126,4 @@ def _kind(label: str, entries: list[Entry]) -> Kind:
     flagged = {t: sum(truth == t and v.stolen for truth, v in found) for t in _ORDER}
     rate = {t: clopper_pearson(flagged[t], n) for t, n in suspects.items() if n}
     queries = {t: statistics.median(v.queries for truth, v in found if truth == t) for t in rate}
-    return Kind(label, dict(flagged), dict(suspects), dict(rate), dict(queries))
+    return Kind(label, flagged, suspects, rate, queries)

@@ -70,9 +70,7 @@ def theft_picture(summary: Summary) -> Picture | None:
         panels[1].set_ylabel("fidelity")
         tidy(panels[1], grid="both")
         panels[1].legend(loc="best", frameon=False, fontsize=9, labelcolor=INK)
-    fig.legend(
-        handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9, labelcolor=INK
-    )
+    fig.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     return draw(
         fig,
         "thefts",

@@ -270,7 +270,9 @@ class _Walk:
                 self._start(fresh)
                 fresh = fresh[:0]
             asked = len(self.active)
-            batch = torch.cat([self._points(self.active), self.x[fresh]])
+            batch = self._points(self.active)
+            if len(fresh):
+                batch = torch.cat([batch, self.x[fresh]])
             if not len(batch):
                 return
             answers = self.oracle.labels(batch.reshape(-1, *self.oracle.input_shape)).numpy()

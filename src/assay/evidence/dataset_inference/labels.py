@@ -60,11 +60,12 @@ def examine(
     weights = Weights(
         *(evidence.tensors[f"{kind}_{part}"].numpy() for part in ("slope", "centre", "information"))
     )
-    order = weights.order()
+    least = least_rows(alpha)
+    # Rows on which references that trained on them did no better would cost a query and tell nothing.
+    order = weights.order()[: max(int((weights.information > 0).sum()), least)]
     secret = stored_secret(evidence)
     secret = Secret(secret.coin[order], secret.strata[order], secret.totals)
     rows = len(order) if oracle.remaining is None else min(len(order), oracle.remaining)
-    least = least_rows(alpha)
     if rows < least:
         msg = (
             f"{rows} queries can never reach alpha = {alpha:g}; at least {least} are needed "
