@@ -79,7 +79,7 @@ SETTINGS = {
         "mlp",
         "mlp-384-64",
         models=64,
-        victims=20,
+        victims=12,
         victim=_ADAM,
         thief=Recipe(epochs=15, optimizer="adam", lr=1e-3, weight_decay=0.0, schedule="cosine"),
         distil=_ADAM,

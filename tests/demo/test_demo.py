@@ -73,7 +73,7 @@ def test_what_was_written_can_be_used_again(played):
 
 def test_progress_is_told_to_the_end(played):
     _, log = played
-    for task, total in (("thefts", 6), ("innocent models", 3), ("verdicts", 36), ("references", 6)):
+    for task, total in (("thefts", 6), ("innocent models", 3), ("verdicts", 36), ("references", 8)):
         assert ("start", task, total) in log.events
         assert [e[2] for e in log.events if e[:2] == ("step", task)][-1] == total
 

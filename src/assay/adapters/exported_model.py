@@ -71,7 +71,7 @@ class ExportedModel(BatchedModel):
         *,
         name: str | None = None,
         access: Access | None = None,
-        batch_size: int = 512,
+        batch_size: int = 128,
         outputs: Outputs = "auto",
     ) -> None:
         source = Path(path)

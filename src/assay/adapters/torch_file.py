@@ -33,7 +33,7 @@ def load_safetensors(
     name: str | None = None,
     access: Access | None = None,
     device: str = "cpu",
-    batch_size: int = 512,
+    batch_size: int = 128,
 ) -> TorchModel:
     """Open a safetensors file; what its metadata says need not be said again.
 
@@ -104,7 +104,7 @@ def load_state_file(
     name: str | None = None,
     access: Access | None = None,
     device: str = "cpu",
-    batch_size: int = 512,
+    batch_size: int = 128,
 ) -> TorchModel:
     """Open a ``.pt`` or ``.pth`` state dictionary with ``torch.load(weights_only=True)``.
 

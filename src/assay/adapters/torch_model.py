@@ -70,7 +70,7 @@ class TorchModel(BatchedModel):
         name: str = "net",
         access: Access | None = None,
         device: str | torch.device = "cpu",
-        batch_size: int = 512,
+        batch_size: int = 128,
     ) -> None:
         if not isinstance(module, nn.Module):
             msg = f"{name} must be a torch.nn.Module, got {type(module).__name__}"

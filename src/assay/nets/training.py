@@ -137,7 +137,7 @@ def train(
 
 
 @torch.no_grad()
-def predict(module: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
+def predict(module: nn.Module, x: Tensor, batch_size: int = 128) -> Tensor:
     """Return float32 logits ``[n, classes]`` on the CPU; the module's mode is restored."""
     device = next(module.parameters()).device
     was_training = module.training
