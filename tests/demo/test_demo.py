@@ -8,8 +8,9 @@ from rich.console import Console
 
 from assay.adapters import open_model
 from assay.data import Split
-from assay.demo import Plan, run, table
+from assay.demo import Plan, run
 from assay.demo.material import gather
+from assay.demo.table import table
 from assay.errors import InvalidInput
 from assay.evidence import load_evidence
 from assay.observers import Recorder
@@ -17,7 +18,7 @@ from assay.report import load_entries
 from assay.result import Verdict
 
 SMALL = Plan(queries=400, references=8, independents=3, walk_rows=200, descent_rows=30, epochs=25)
-KINDS = ["informative-labels", "blind-walk", "mingd", "trigger-set"]
+KINDS = ["labels", "scores", "blind-walk", "mingd", "trigger-set"]
 THEFTS = {"source-copy", "distillation", "data-theft", "fine-tuning", "label-query", "logit-query"}
 
 
@@ -38,7 +39,7 @@ def verdicts(result, truth):
 
 def test_the_copied_file_is_found(played):
     result, _ = played
-    for kind in ("blind-walk", "trigger-set"):
+    for kind in ("scores", "blind-walk", "trigger-set"):
         assert result.verdict("source-copy", kind).stolen
     assert {name for name, *_ in verdicts(result, "stolen")} == THEFTS
 
@@ -46,7 +47,7 @@ def test_the_copied_file_is_found(played):
 def test_innocent_models_are_left_alone(played):
     result, _ = played
     p = [v.p_value for *_, v in verdicts(result, "independent")]
-    assert len(p) == 12
+    assert len(p) == 15
     assert min(p) > 1e-3
     assert max(p) > 0.3
     for kind in KINDS:
@@ -73,16 +74,17 @@ def test_what_was_written_can_be_used_again(played):
 
 def test_progress_is_told_to_the_end(played):
     _, log = played
-    for task, total in (("thefts", 6), ("innocent models", 3), ("verdicts", 36), ("references", 8)):
+    for task, total in (("thefts", 6), ("innocent models", 3), ("verdicts", 45), ("references", 8)):
         assert ("start", task, total) in log.events
         assert [e[2] for e in log.events if e[:2] == ("step", task)][-1] == total
 
 
 def test_the_table_names_everybody(played):
     result, _ = played
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(table(result))
     text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
     for words in (*THEFTS, *KINDS, "innocents accused", "mlp-128, other rows"):
         assert words in text
 

@@ -1,4 +1,4 @@
-"""The demo: real digits, six thefts, a dozen innocent models, four kinds of evidence.
+"""The demo: real digits, six thefts, a dozen innocent models, five kinds of evidence.
 
 Names load on first use, so that importing the package costs no torch.
 """
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from assay.demo.play import DemoResult as DemoResult
     from assay.demo.play import Plan as Plan
     from assay.demo.play import run as run
-    from assay.demo.terminal import table as table
 
-_HOMES = {"DemoResult": "play", "Plan": "play", "run": "play", "table": "terminal"}
+_HOMES = {"DemoResult": "play", "Plan": "play", "run": "play"}
 
 __all__ = list(_HOMES)
 

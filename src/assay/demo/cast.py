@@ -25,7 +25,7 @@ __all__ = ["VICTIM", "innocents", "thefts"]
 
 VICTIM = "mlp-128"
 _THIEF = "mlp-256-128"  # thieves who ask do not know the victim's architecture
-_INNOCENT = (VICTIM, "mlp-64", "cnn-8", "mlp-256-128", "mlp-32-32-32", "cnn-4")
+_INNOCENT = (VICTIM, "mlp-64", "cnn-8", "mlp-256-128", "mlp-32-32", "cnn-4")
 
 
 def thefts(victim: TorchModel, material: Material, plan: Plan) -> Iterator[tuple[str, Extraction]]:

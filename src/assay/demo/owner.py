@@ -19,7 +19,7 @@ __all__ = ["prepare"]
 def prepare(
     material: Material, plan: Plan, folder: Path, observers: Sequence[Observer] = ()
 ) -> tuple[TorchModel, dict[str, Evidence]]:
-    """Train the victim, register four kinds of evidence and save everything.
+    """Train the victim, register five kinds of evidence and save everything.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def prepare(
     victim = embedded.model
     save_model(victim, folder / "victim.safetensors", classes=split.pool.classes)
     embedded.record.save(folder / "embedding.json")
-    # One set of reference models serves all three ways of dataset inference.
+    # One set of reference models serves all four ways of dataset inference.
     references = train_references(
         split.pool,
         plan.references,
@@ -51,11 +51,17 @@ def prepare(
     )
     references.save(folder / "references.npz")
     ways = {
-        "informative-labels": DatasetInference(access="labels"),
+        # Rows that tell, one label each: a bet on every answer, and an end as soon as the wealth suffices.
+        "labels": DatasetInference(access="labels"),
+        # The same with probabilities, all rows at once: more queries, and the strongest test here.
+        "scores": DatasetInference(access="scores", decide="permutation"),
+        # Distances to the decision boundary, as published: by labels alone, and by the weights.
         "blind-walk": DatasetInference(embedding="blind-walk", keep=plan.walk_rows),
-        # Towards the three nearest classes, in long steps: a tenth of the work of the published search.
         "mingd": DatasetInference(
-            embedding="mingd", keep=plan.descent_rows, descent=MinGD(search="linearised", targets=3)
+            embedding="mingd",
+            keep=plan.descent_rows,
+            # Three nearest classes, long steps: a hundredth of the work of the published search.
+            descent=MinGD(search="linearised", targets=3),
         ),
     }
     evidence = {

@@ -163,4 +163,10 @@ def _notes(plan: Plan, seed: int) -> list[str]:
         f"Every test has level α = {plan.alpha:g}. Seed {seed}. "
         "Nothing was left out: a theft that a test misses is shown as missed."
     )
-    return [story, terms]
+    kinds = (
+        "labels: one label on each row that tells, a bet on each answer. scores: probabilities on the same "
+        "kind of rows, one permutation test. blind-walk and mingd: distances to the decision boundary, by "
+        "labels alone and with the weights. trigger-set: secret answers to marked images, which follow the "
+        "model but not its training rows."
+    )
+    return [story, kinds, terms]

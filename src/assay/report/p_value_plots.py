@@ -62,9 +62,9 @@ def null_picture(summary: Summary) -> Picture | None:
             groups.append((evidence, values))
     if not groups:
         return None
-    columns = min(4, len(groups))
+    columns = min(5, len(groups))
     rows = -(-len(groups) // columns)
-    fig = figure(2.25 * columns + 0.3, 2.3 * rows + 0.35)
+    fig = figure(min(9.2, 2.25 * columns + 0.3), 2.1 * rows + 0.35)
     panels = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for index, axes in enumerate(panels.flat):
         if index >= len(groups):
@@ -80,7 +80,7 @@ def null_picture(summary: Summary) -> Picture | None:
         share = np.concatenate([[0.0], np.arange(1, n + 1) / n, [1.0]])
         axes.step(steps, share, where="post", color=COLOURS[0], linewidth=1.8)
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        axes.set_title(f"{label(evidence, 24)} (n = {n})")
+        axes.set_title(f"{label(evidence, 17)} ({n})")
         tidy(axes, grid="both")
     fig.supxlabel("p-value", size=9.5, color=INK)
     fig.supylabel("share of models", size=9.5, color=INK)
@@ -88,10 +88,11 @@ def null_picture(summary: Summary) -> Picture | None:
         fig,
         "independent",
         "p-values of independent models",
-        "Share of models with at most this p-value. A valid test keeps the line near or below the diagonal; "
-        "above the grey band (one-sided Kolmogorov-Smirnov, 95 %) it would accuse too often. Sequential "
-        "tests lie below, because they are conservative. Models that are tested against the same secret "
-        "share its luck, so that the band, which takes them as independent draws, is a guide and no test.",
+        "Share of models with at most this p-value; in brackets their number. A valid test keeps the line "
+        "near or below the diagonal; above the grey band (one-sided Kolmogorov-Smirnov, 95 %) it would "
+        "accuse too often. Sequential tests lie below, because they are conservative. Models that are "
+        "tested against the same secret share its luck, so that the band, which takes them as independent "
+        "draws, is a guide and no test.",
     )
 
 
