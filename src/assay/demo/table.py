@@ -15,6 +15,7 @@ from assay.result import Verdict
 __all__ = ["table"]
 
 _MARK = "●"
+_TINY = 0.001
 
 
 def table(result: DemoResult) -> Table:
@@ -56,5 +57,6 @@ def table(result: DemoResult) -> Table:
 def _cell(entry: Entry | None) -> Text:
     if entry is None or not isinstance(entry.record, Verdict):
         return Text("-")
-    p = f"{entry.record.p_value:.2g}"
+    found = entry.record.p_value
+    p = f"{found:.2g}" if found >= _TINY else f"{found:.1g}"  # so that five columns fit 80 characters
     return Text(f"{_MARK} {p}", style="bold red") if entry.record.stolen else Text(p, style="dim")
