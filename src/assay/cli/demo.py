@@ -28,7 +28,7 @@ def demo(
 ) -> None:
     """Train a model, steal it six ways, find out who did it.
 
-    Handwritten digits that come with scikit-learn, a dozen innocent models, four kinds
+    Handwritten digits that come with scikit-learn, a dozen innocent models, five kinds
     of evidence; about a minute on two cores. Hyperparameters (--set) are those of
     assay.demo.Plan, as in --set independents=4.
     """
