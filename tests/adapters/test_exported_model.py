@@ -89,7 +89,7 @@ def test_answers_match_the_network(request, net, x, tmp_path, kind):
     assert torch.allclose(model.scores(x), expected, atol=1e-6)
     assert model.labels(x[:1]).tolist() == expected[:1].argmax(1).tolist()
     assert (model.input_shape, model.num_classes, model.access) == (SHAPE, 3, Access.SCORES)
-    assert model.batch_size == (4 if kind == "fixed" else 512)
+    assert model.batch_size == (4 if kind == "fixed" else 128)
 
 
 def test_caller_and_graph_must_agree(dynamic, tmp_path):

@@ -1,44 +1,17 @@
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
+from command import RECIPE, TRAINING, run
 
-from assay.cli.app import app
 from assay.data import Dataset, load_data
 
 sys.path.append(str(Path(__file__).parents[1] / "adapters"))  # its server is served to suspects here
-
-RECIPE = '{"epochs": 40, "optimizer": "adam", "lr": 0.003, "weight_decay": 0.0, "batch_size": 32}'
-TRAINING = [
-    f"--recipe={name}"
-    for name in ("epochs=40", "optimizer=adam", "lr=0.003", "weight_decay=0", "batch_size=32")
-]
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-
-def run(*arguments, env=None):
-    result = CliRunner().invoke(app, [str(a) for a in arguments], env=env)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Ran(result.exit_code, result.stdout, result.stderr)
 
 
 @pytest.fixture(autouse=True)

@@ -200,7 +200,10 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path):
 def test_a_signal_from_the_terminal_ends_a_real_process(tmp_path):
     code = (
         "import os, signal, sys, threading; from assay.cli import main; import assay.nets\n"
-        "threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()\n"
+        # Once more if the first one hits an import, which may swallow it.
+        "for wait in (0.5, 20, 40):\n"
+        "    timer = threading.Timer(wait, lambda: os.kill(os.getpid(), signal.SIGINT))\n"
+        "    timer.daemon = True; timer.start()\n"
         "sys.argv = 'assay train --data digits --out m.safetensors --epochs 10000'.split(); main()"
     )
     done = subprocess.run(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import RECIPE, TRAINING
+from command import RECIPE, TRAINING
 
 from assay.adapters import open_model
 from assay.data import Dataset, Split, load_data

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from command import run
 
 from assay.demo import DemoResult
 from assay.report import build_report, load_entries
@@ -12,8 +13,6 @@ from assay.report import build_report, load_entries
 
 @pytest.fixture(scope="module")
 def records(world, tmp_path_factory):
-    from conftest import run
-
     folder = tmp_path_factory.mktemp("records")
     suspects = ["--suspect", world / "victim.safetensors", "--suspect", world / "other.safetensors"]
     assert run("verify", "--evidence", world / "evidence", *suspects, "--out", folder / "v", "-q").code == 10

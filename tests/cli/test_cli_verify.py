@@ -9,6 +9,7 @@ import onnx
 import pytest
 import skops.io
 import torch
+from command import run
 from oip_server import OipServer, tensor
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
@@ -179,8 +180,6 @@ def test_several_suspects_share_alpha(assay, world):
 
 @pytest.fixture(scope="module")
 def verified(world, tmp_path_factory):
-    from conftest import run
-
     folder = tmp_path_factory.mktemp("verified")
     for access in ("labels", "scores"):
         done = run(
