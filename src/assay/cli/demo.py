@@ -32,12 +32,15 @@ def demo(
     of evidence; about a minute on two cores. Hyperparameters (--set) are those of
     assay.demo.Plan, as in --set independents=4.
     """
+    import torch
+
     from assay.demo import Plan, run
     from assay.registry import configure
     from assay.report import table_rows
     from assay.report.rows import json_text
 
     plan = configure(Plan, settings(settings_))
+    torch.set_num_threads(1)  # networks this small only wait for each other's threads
     with new_folder(out, force=force) as folder:
         with common.observers() as observers:
             done = run(folder, seed=common.seed, plan=plan, observers=observers)
