@@ -92,6 +92,7 @@ def test_a_marked_model_its_evidence_and_what_it_costs(assay):
     done = assay(
         *("embed", "--data", "iris@train", "--evaluation", "iris@test", "--out", "marked"),
         *("--architecture", "mlp-32", "--set", "triggers=20", *TRAINING, "--json"),
+        *("--insecure-key", "5"),  # some keys ask for what an iris model does anyway
     )
     assert done.code == 0, done.err
     assert sorted(p.name for p in Path("marked").iterdir()) == [
