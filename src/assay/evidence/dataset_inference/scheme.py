@@ -97,7 +97,7 @@ class DatasetInference(Scheme):
     >>> recipe = Recipe(epochs=30, optimizer="adam", lr=3e-3, weight_decay=0.0, batch_size=32)
     >>> _ = train(network, split.private, recipe)
     >>> victim = TorchModel(network, (1, 8, 8), 10)
-    >>> scheme = DatasetInference(keep=100, references=8, recipe=recipe)
+    >>> scheme = DatasetInference(keep=300, references=8, recipe=recipe, decide="permutation")
     >>> evidence = scheme.register(victim, split.private, split.control, rng=2)
     >>> evidence.verify(victim).decision
     'stolen'
