@@ -1,4 +1,4 @@
-"""Conformance suites: what every attack, kind of evidence and test must keep to, plug-ins alike.
+"""Conformance suites: what every attack, removal, kind of evidence and test must keep to, plug-ins alike.
 
 Each check raises `AssertionError` with one plain sentence; none needs pytest.
 """
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.testing.evidence import check_evidence as check_evidence
+    from assay.testing.exact import check_exact as check_exact
     from assay.testing.extraction import check_extraction as check_extraction
+    from assay.testing.removal import check_removal as check_removal
     from assay.testing.spy import SpyModel as SpyModel
     from assay.testing.statistic import check_test as check_test
 
 _HOMES = {
     "SpyModel": "assay.testing.spy",
     "check_evidence": "assay.testing.evidence",
+    "check_exact": "assay.testing.exact",
     "check_extraction": "assay.testing.extraction",
+    "check_removal": "assay.testing.removal",
     "check_test": "assay.testing.statistic",
 }
 

@@ -1,0 +1,49 @@
+"""Removal: attacks that wash evidence out of a copied model.
+
+Names load on first use, so that importing the package costs no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from assay.removal.base import Removal as Removal
+    from assay.removal.base import RemovalRecord as RemovalRecord
+    from assay.removal.base import Removed as Removed
+    from assay.removal.channel_pruning import ChannelPruning as ChannelPruning
+    from assay.removal.distillation import Distillation as Distillation
+    from assay.removal.fine_pruning import FinePruning as FinePruning
+    from assay.removal.fine_tuning import FineTuning as FineTuning
+    from assay.removal.magnitude_pruning import MagnitudePruning as MagnitudePruning
+    from assay.removal.re_initialised_head import ReInitialisedHead as ReInitialisedHead
+    from assay.removal.weight_noise import WeightNoise as WeightNoise
+    from assay.removal.weight_quantisation import WeightQuantisation as WeightQuantisation
+
+_HOMES = {
+    "ChannelPruning": "channel_pruning",
+    "Distillation": "distillation",
+    "FinePruning": "fine_pruning",
+    "FineTuning": "fine_tuning",
+    "MagnitudePruning": "magnitude_pruning",
+    "ReInitialisedHead": "re_initialised_head",
+    "Removal": "base",
+    "RemovalRecord": "base",
+    "Removed": "base",
+    "WeightNoise": "weight_noise",
+    "WeightQuantisation": "weight_quantisation",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
