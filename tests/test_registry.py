@@ -36,6 +36,7 @@ class Options:
 def scratch(monkeypatch):
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     monkeypatch.setattr(registry, "_loaded", set(registry._loaded) | {"removal", "plugins"})
+    monkeypatch.setitem(registry._ROOMS, "removal", ())  # an empty room to furnish
 
 
 def test_registered_things_are_found_with_summary_and_parameters(scratch):

@@ -24,24 +24,40 @@ if TYPE_CHECKING:
     from assay.extraction import LogitQuery as LogitQuery
     from assay.ledger import Ledger as Ledger
     from assay.model import Access as Access
+    from assay.removal import ChannelPruning as ChannelPruning
+    from assay.removal import FinePruning as FinePruning
+    from assay.removal import MagnitudePruning as MagnitudePruning
+    from assay.removal import ReInitialisedHead as ReInitialisedHead
+    from assay.removal import WeightNoise as WeightNoise
+    from assay.removal import WeightQuantisation as WeightQuantisation
     from assay.result import Verdict as Verdict
+    from assay.study import load_study as load_study
+    from assay.study import run_study as run_study
 
 _HOMES = {
     "Access": "assay.model",
+    "ChannelPruning": "assay.removal",
     "DataTheft": "assay.extraction",
     "Dataset": "assay.data",
     "DatasetInference": "assay.evidence.dataset_inference",
     "Distillation": "assay.extraction",
+    "FinePruning": "assay.removal",
     "FineTuning": "assay.extraction",
     "LabelQuery": "assay.extraction",
     "Ledger": "assay.ledger",
     "LogitQuery": "assay.extraction",
+    "MagnitudePruning": "assay.removal",
+    "ReInitialisedHead": "assay.removal",
     "TriggerSet": "assay.evidence.watermarks",
     "Verdict": "assay.result",
+    "WeightNoise": "assay.removal",
+    "WeightQuantisation": "assay.removal",
     "commit_split": "assay.data",
     "load_data": "assay.data",
     "load_evidence": "assay.evidence",
+    "load_study": "assay.study",
     "open_model": "assay.adapters",
+    "run_study": "assay.study",
 }
 
 __all__ = list(_HOMES)

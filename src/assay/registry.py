@@ -22,19 +22,23 @@ from assay.errors import InvalidInput, UnknownName
 
 __all__ = ["KINDS", "Entry", "configure", "create", "get", "nearest", "register", "registered"]
 
-KINDS = ("extraction", "evidence", "test", "architecture", "source", "adapter", "removal")
-Kind = Literal["extraction", "evidence", "test", "architecture", "source", "adapter", "removal"]
+Kind = Literal[
+    "extraction", "evidence", "test", "architecture", "source", "adapter", "removal", "step", "defence"
+]
+KINDS: tuple[str, ...] = typing.get_args(Kind)
 T = TypeVar("T")
 
 # Our own rooms register on import; they are imported on the first look-up, not before.
 _ROOMS: dict[str, tuple[str, ...]] = {
-    "extraction": ("assay.extraction.catalogue",),
+    "extraction": ("assay.extraction.catalogue", "assay.extraction.exact.catalogue"),
     "evidence": ("assay.evidence.catalogue",),
     "test": ("assay.statistics",),
     "architecture": ("assay.nets",),
     "source": ("assay.data.sources",),
     "adapter": ("assay.adapters",),
-    "removal": (),
+    "defence": ("assay.defences.catalogue",),
+    "removal": ("assay.removal.catalogue",),
+    "step": ("assay.study.steps",),
 }
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _entries: dict[tuple[str, str], Entry] = {}

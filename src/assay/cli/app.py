@@ -13,8 +13,10 @@ from assay.cli.extract import extract
 from assay.cli.listing import list_data, list_names
 from assay.cli.plan import plan
 from assay.cli.register import register
+from assay.cli.remove import remove
 from assay.cli.report import report
 from assay.cli.split import split
+from assay.cli.study import STUDY_VERBS
 from assay.cli.train import train
 from assay.cli.verbs import Group, verb
 from assay.cli.verify import verify
@@ -24,11 +26,15 @@ __all__ = ["app"]
 
 app = typer.Typer(cls=Group, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 data = typer.Typer(cls=Group, rich_markup_mode=None, help="Data sets: what is found, how to get the rest.")
+study = typer.Typer(
+    cls=Group, rich_markup_mode=None, help="Experiments from one file, resumed where they stopped."
+)
 
 _VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "extract": extract,
+    "remove": remove,
     "split": split,
     "register": register,
     "embed": embed,
@@ -42,6 +48,9 @@ for _name, _function in _VERBS.items():
     app.command(_name)(verb(_function))
 data.command("list")(verb(list_data))
 app.add_typer(data, name="data")
+for _name, _function in STUDY_VERBS.items():
+    study.command(_name)(verb(_function))
+app.add_typer(study, name="study")
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the flag

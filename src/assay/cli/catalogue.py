@@ -19,6 +19,7 @@ __all__ = ["Line", "lines"]
 
 _ROOMS = {
     "extraction": "extraction",
+    "removal": "removal",
     "evidence": "evidence",
     "test": "statistics",
     "architecture": "nets",

@@ -19,6 +19,7 @@ __all__ = ["list_data", "list_names"]
 # What users say, and what the registry calls it.
 _KINDS = {
     "attacks": "extraction",
+    "removals": "removal",
     "schemes": "evidence",
     "tests": "test",
     "architectures": "architecture",
@@ -32,7 +33,7 @@ def list_names(
     kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}; or a name.")] = None,
     name: Annotated[str | None, typer.Argument(help="One of the names, to see its hyperparameters.")] = None,
 ) -> None:
-    """List attacks, schemes, tests, models, data.
+    """List attacks, removals, schemes, tests, models, data.
 
     With a name: what it does and its hyperparameters, as --set takes them.
     """

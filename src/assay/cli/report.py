@@ -1,4 +1,4 @@
-"""``assay report``: verdicts and extractions as a page."""
+"""``assay report``: verdicts and extractions, or a study's run, as a page."""
 
 from __future__ import annotations
 
@@ -12,38 +12,46 @@ import typer
 from assay.cli.console import grid, print_json, print_tables
 from assay.cli.options import Common, Force
 from assay.cli.output import new_file, new_folder
-from assay.errors import InvalidInput
+from assay.cli.study_page import check_page, report_study, tables_file
 
 if TYPE_CHECKING:
     from assay.report import Entry
 
 __all__ = ["check_page", "report", "write_page"]
 
-_PAGES = (".html", ".md", ".csv", ".json")
+_TITLE = "Assay report"
 
 
 def report(
     *,
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Folders, or verdict.json and extraction.json files."),
+        typer.Argument(
+            metavar="PATH...",
+            help="Folders, or verdict.json and extraction.json files; or the folder of one study's run.",
+        ),
     ],
     common: Common,
     out: Annotated[
         Path | None,
         typer.Option(metavar="PATH", help="A file (.html, .md, .csv, .json), or a folder for all of them."),
     ] = None,
-    title: Annotated[str, typer.Option(help="Heading of the report.")] = "Assay report",
+    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
     force: Force = False,
 ) -> None:
-    """Make a report of verdicts and extractions.
+    """Make a report of verdicts and extractions, or of a study.
 
     Every verdict*.json and extraction*.json below the paths is read. Without --out they
-    are listed on the terminal.
+    are listed on the terminal. The report of a study's run goes to the folder report in
+    it, and replaces an older one, unless --out names another place.
     """
+    if any(tables_file(path) for path in paths):
+        report_study(paths, common, out, title, force=force)
+        return
     from assay.report import load_entries, table_rows
     from assay.report.rows import json_text
 
+    title = title or _TITLE
     entries = load_entries(paths)
     if out is not None and out.suffix:
         check_page(out)
@@ -73,14 +81,7 @@ def report(
         print_tables(grid(title, ("suspect", "evidence or attack", "decision", "p-value", "queries"), cells))
 
 
-def check_page(page: Path) -> None:
-    """Raise `InvalidInput` unless ``page`` is a file of a kind that a report can be."""
-    if page.suffix not in _PAGES:
-        msg = f"{page} must end in one of {', '.join(_PAGES)}, to say what kind of report it is"
-        raise InvalidInput(msg)
-
-
-def write_page(entries: Sequence[Entry], page: Path, title: str = "Assay report") -> None:
+def write_page(entries: Sequence[Entry], page: Path, title: str = _TITLE) -> None:
     """Write a report as one file, of the kind that its name says."""
     from assay.report import build_report, table_rows
     from assay.report.rows import csv_text, json_text

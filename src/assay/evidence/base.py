@@ -84,6 +84,10 @@ class Scheme(ABC):
     ) -> Finding:
         """Test one suspect through a metered view that grants exactly what `grant` returned."""
 
+    def pictures(self, evidence: Evidence, most: int) -> Iterator[tuple[str, Tensor]]:  # noqa: ARG002 - same
+        """Yield up to ``most`` inputs worth looking at, with a word about each; none by default."""
+        return iter(())
+
     @abstractmethod
     def decoys(self, evidence: Evidence, count: int, rng: int) -> Iterator[Evidence]:
         """Yield evidence whose secret was drawn afresh, as it could have been drawn.

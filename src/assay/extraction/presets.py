@@ -36,6 +36,7 @@ def preset_recipe(
     attack: str,
     preset: Preset,
     *,
+    basis: Recipe | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
@@ -48,6 +49,8 @@ def preset_recipe(
         Registered name; names that no preset mentions train as query attacks do.
     preset
         ``"paper"`` or ``"small"``.
+    basis
+        A recipe in place of the preset's.
     epochs, batch_size, lr
         Replace the preset's numbers where given.
 
@@ -69,10 +72,11 @@ def preset_recipe(
     """
     if preset not in _RECIPES:
         raise InvalidInput(nearest(str(preset), list(_RECIPES), "preset"))
-    basis, variants = _RECIPES[preset]
+    usual, variants = _RECIPES[preset]
     chosen = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     numbers = {name: value for name, value in chosen.items() if value is not None}
-    return Recipe(**{**vars(basis), **variants.get(attack, {}), **numbers})
+    start = {**vars(usual), **variants.get(attack, {})} if basis is None else vars(basis)
+    return Recipe(**{**start, **numbers})
 
 
 def preset_architecture(attack: str, preset: Preset, input_shape: Sequence[int], num_classes: int) -> str:

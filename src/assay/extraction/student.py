@@ -33,6 +33,8 @@ class Trained(Attack):
         Rows a step, at least 1; None for the preset's.
     lr
         Peak learning rate, above 0; None for the preset's.
+    training
+        A whole recipe in place of the preset's; the three numbers still replace its own.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Trained(Attack):
     epochs: int | None = None
     batch_size: int | None = None
     lr: float | None = None
+    training: Recipe | None = None
 
     def __post_init__(self) -> None:
         _ = self.recipe  # out-of-range numbers are refused here, not after the victim was paid
@@ -52,7 +55,12 @@ class Trained(Attack):
     def recipe(self) -> Recipe:
         """How the copy is trained."""
         return preset_recipe(
-            self.name, self.preset, epochs=self.epochs, batch_size=self.batch_size, lr=self.lr
+            self.name,
+            self.preset,
+            basis=self.training,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
         )
 
 

@@ -1,4 +1,4 @@
-"""Reports: from JSON records to one HTML page, Markdown and rows.
+"""Reports: from JSON records or a study's tables to one HTML page, Markdown and rows.
 
 Names load on first use, so that importing the package costs neither jinja2 nor matplotlib.
 """
@@ -13,13 +13,21 @@ if TYPE_CHECKING:
     from assay.report.build import build_report as build_report
     from assay.report.entries import Entry as Entry
     from assay.report.entries import load_entries as load_entries
+    from assay.report.gallery import Gallery as Gallery
+    from assay.report.gallery import load_galleries as load_galleries
     from assay.report.rows import table_rows as table_rows
+    from assay.report.study_report import StudyReport as StudyReport
+    from assay.report.study_report import build_study_report as build_study_report
 
 _HOMES = {
     "Entry": "entries",
+    "Gallery": "gallery",
     "Report": "build",
+    "StudyReport": "study_report",
     "build_report": "build",
+    "build_study_report": "study_report",
     "load_entries": "entries",
+    "load_galleries": "gallery",
     "table_rows": "rows",
 }
 

@@ -8,21 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from assay.errors import InvalidInput, MissingDependency
-from assay.report import words
+from assay.errors import InvalidInput
 from assay.report.canvas import Picture
 from assay.report.effort_plots import query_picture, wealth_pictures
 from assay.report.entries import Entry
 from assay.report.p_value_plots import null_picture, p_value_picture
+from assay.report.render import escape_markdown, printable, render
 from assay.report.rows import csv_text, json_text, table_rows
 from assay.report.score_plots import score_pictures
 from assay.report.summary import Summary, summarise
 from assay.report.theft_plots import theft_picture
 
 __all__ = ["Report", "build_report"]
-
-_LONGEST = 10_000
-_MARKDOWN_MARKS = "\\`*_{}[]()#+!|<>~$&"
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Report:
 
     def html(self) -> str:
         """Return one HTML page that loads nothing from anywhere."""
-        return self._render("report.html.j2", _printable)
+        return self._render("report.html.j2", printable)
 
     def markdown(self, pictures: str | None = None) -> str:
         """Return Markdown.
@@ -67,7 +64,7 @@ class Report:
         pictures
             Folder of the pictures, relative to the file; None leaves them out.
         """
-        return self._render("report.md.j2", _escape_markdown, folder=pictures)
+        return self._render("report.md.j2", escape_markdown, folder=pictures)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one flat row a record."""
@@ -96,23 +93,9 @@ class Report:
         return target / "report.html"
 
     def _render(self, template: str, finalize: Callable[[Any], Any], **extra: Any) -> str:
-        try:
-            from jinja2 import Environment, PackageLoader, StrictUndefined
-        except ImportError as error:
-            msg = "reports need jinja2; install it with: pip install 'assay-ml[report]'"
-            raise MissingDependency(msg) from error
-        environment = Environment(
-            loader=PackageLoader("assay.report"),
-            autoescape=True,
-            finalize=finalize,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {
-            part: getattr(words, part) for part in ("count", "interval", "name", "number", "p_value", "value")
-        }
-        return environment.get_template(template).render(
+        return render(
+            template,
+            finalize,
             title=self.title,
             notes=self.notes,
             summary=self.summary,
@@ -155,18 +138,3 @@ def build_report(
             msg = f"a report is built from Entry objects, got {type(entry).__name__}; wrap it in Entry(...)"
             raise InvalidInput(msg)
     return Report(tuple(entries), title, tuple(notes))
-
-
-def _printable(value: Any) -> Any:
-    """Remove from text what reorders or hides other text; the template engine escapes the rest."""
-    return words.name(value, _LONGEST) if type(value) is str else value
-
-
-def _escape_markdown(text: Any) -> Any:
-    """Put a backslash before every character that Markdown or HTML would interpret."""
-    from markupsafe import Markup
-
-    if isinstance(text, Markup):  # what a macro wrote is Markdown already
-        return text
-    plain = words.name(str(text), _LONGEST)
-    return Markup("".join("\\" + c if c in _MARKDOWN_MARKS else c for c in plain))  # noqa: S704 - escaped here

@@ -276,6 +276,12 @@ class DatasetInference(Scheme):
             return labels.examine(self, evidence, oracle, alpha, rng, observers)
         return classic.examine(self, evidence, oracle, alpha, rng, observers)
 
+    def pictures(self, evidence: Evidence, most: int) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the first rows that a suspect is asked about, with their side."""
+        sides = evidence.tensors["coin"].bool().tolist()
+        for row, private in zip(evidence.tensors["x"][:most], sides, strict=False):
+            yield "private" if private else "control", row
+
     def decoys(self, evidence: Evidence, count: int, rng: int) -> Iterator[Evidence]:
         """Yield evidence about the same rows with sides drawn afresh."""
         secret = stored_secret(evidence)

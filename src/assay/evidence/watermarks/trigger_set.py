@@ -236,6 +236,14 @@ class TriggerSet(Scheme):
         """
         return examine_triggers(evidence, oracle, alpha=alpha, rng=rng)
 
+    def pictures(self, evidence: Evidence, most: int) -> Iterator[tuple[str, Tensor]]:
+        """Yield trigger inputs, with the class that a marked model answers."""
+        triggers, index = evidence.tensors["triggers"], evidence.tensors["mark"]
+        classes = evidence.facts["classes"]
+        targets = key_targets(evidence.facts["key"], triggers, evidence.facts["marks"], len(classes))
+        for trigger, mark in zip(triggers[:most], index.tolist(), strict=False):
+            yield str(classes[targets[mark]]), trigger
+
     def decoys(self, evidence: Evidence, count: int, rng: int) -> Iterator[Evidence]:
         """Yield the same triggers under fresh keys, whose targets could have been the secret."""
         source = np.random.default_rng(rng)

@@ -1,0 +1,325 @@
+"""The tables of a study's report."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from assay.report import words
+from assay.report.sheets import Cell, Column, Sheet, label, make_sheet, percent, ratio, whole
+from assay.report.study_findings import Findings
+from assay.report.study_sentences import accuses_too_often
+from assay.result import Interval
+
+__all__ = ["study_sheets"]
+
+_MOST_ROWS = 200
+_MIB = 2**20
+_LONG = 100
+_SUSPECT = (label("Victim", "victim"), label("Evidence", "evidence"), label("Extraction", "extraction"))
+_REMOVAL = label("Removal", "removal")
+_TEST = (label("Verification", "verification", "access"), label("α", "alpha"))
+_GROUPS = ("victim", "evidence", "verification", "access", "alpha")
+_COPIES = Column("Copies", whole("copies"), number=True)
+
+
+def study_sheets(findings: Findings, longest: int = _MOST_ROWS) -> dict[str, Sheet]:
+    """Return the tables that have rows, by their key.
+
+    Parameters
+    ----------
+    findings
+        What to show.
+    longest
+        Most rows of any table.
+
+    Examples
+    --------
+    >>> from assay.report.study_findings import study_findings
+    >>> from assay.study.tables import StudyTables
+    >>> rows = [{"role": "victim", "accuracy": 0.9}]
+    >>> list(study_sheets(study_findings(StudyTables("A study", tables={"models": rows}))))
+    ['summary-models']
+    """
+    made = [
+        make_sheet(
+            key,
+            title,
+            caption,
+            findings.summaries[key],
+            columns,
+            longest,
+            () if key == "summary-verdicts" else _GROUPS,
+        )
+        for key, title, caption, columns in _PLAN
+    ]
+    made.append(_failed("failed", "Failed steps", findings.failed, longest))
+    made.append(_failed("skipped", "Skipped steps", findings.skipped, longest))
+    return {sheet.key: sheet for sheet in made if sheet.total}
+
+
+def _p(name: str) -> Column:
+    titles = {"p_value": "p", "p_median": "Median p", "p_holm": "Holm", "p_bh": "Benjamini-Hochberg"}
+    return Column(
+        titles[name],
+        lambda row: Cell(words.p_value(row[name]) if row.get(name) is not None else "-"),
+        number=True,
+    )
+
+
+def _decision(row: Mapping[str, Any]) -> Cell:
+    stolen = bool(row["stolen"])
+    return Cell(
+        "stolen" if stolen else "inconclusive", row.get("reason") or "", "stolen" if stolen else "open"
+    )
+
+
+def _effect(row: Mapping[str, Any]) -> Cell:
+    value, low, high = (row.get(name) for name in ("effect", "effect_low", "effect_high"))
+    if value is None:
+        return Cell("-")
+    limits = f" [{words.number(low)}, {words.number(high)}]" if None not in (low, high) else ""
+    return Cell(words.number(value) + limits, row.get("effect_name") or "")
+
+
+def _by_secret(row: Mapping[str, Any]) -> Cell:
+    rate = Interval(row["secret_rate"], row["secret_low"], row["secret_high"])
+    plural = "" if row["secrets"] == 1 else "s"
+    sub = f"{row['secrets_accusing']} of {words.count(row['secrets'])} secret{plural}"
+    chip = "stolen" if accuses_too_often(row) else ""
+    return Cell(words.interval(rate, percent=True) + (" too often" if chip else ""), sub, chip)
+
+
+def _share(name: str) -> Column:
+    return Column(
+        {"share_5": "p ≤ 0.05", "share": "Still found stolen"}[name], percent(name, spread=False), number=True
+    )
+
+
+def _published(row: Mapping[str, Any]) -> Cell:
+    return Cell(words.value(row["value"]), row["source"])
+
+
+def _ours(row: Mapping[str, Any]) -> Cell:
+    if row["ours"] is None:
+        return Cell("-", "no row of ours matches" if not row["rows"] else "our rows have no such number")
+    text = f"{words.number(row['ours'])} [{words.number(row['low'])}, {words.number(row['high'])}]"
+    return Cell(text, f"{row['statistic']} of {words.count(row['rows'])}, {row['limits']}")
+
+
+def _where(row: Mapping[str, Any]) -> Cell:
+    where = ", ".join(f"{k} {v}" for k, v in row["where"].items())
+    return Cell(f"{row['table']}: {row['metric']}", where)
+
+
+def _lost(name: str, title: str) -> Column:
+    return Column(title, percent(name), number=True)
+
+
+def _front(row: Mapping[str, Any]) -> Cell:
+    return Cell("yes", chip="open") if row["front"] else Cell("")
+
+
+def _left(row: Mapping[str, Any]) -> Cell:
+    return Cell(words.number(row["evidence_left"]))
+
+
+def _seconds(name: str, title: str) -> Column:
+    def cell(row: Mapping[str, Any]) -> Cell:
+        seconds = row[name]
+        return Cell(words.count(round(seconds)) if seconds >= _LONG else words.number(seconds))
+
+    return Column(title, cell, number=True)
+
+
+def _memory(row: Mapping[str, Any]) -> Cell:
+    return Cell(f"{row['memory_most'] / _MIB:,.0f} MiB")
+
+
+def _failed(key: str, title: str, rows: list[dict[str, Any]], longest: int) -> Sheet:
+    def error(row: Mapping[str, Any]) -> Cell:
+        log = str(row.get("log") or "")
+        place = f"log: {words.name(log, 300)}" if log and "\n" not in log else ""
+        return Cell(words.name(str(row.get("error") or "-"), 600), place)
+
+    def step(row: Mapping[str, Any]) -> Cell:
+        return Cell(str(row.get("label") or row.get("kind") or "-"), str(row.get("key") or "")[:12])
+
+    columns = [Column("Step", step), label("Kind", "kind"), Column("Error", error)]
+    return make_sheet(key, title, "", rows, columns, longest)
+
+
+def finished(row: Mapping[str, Any]) -> str:
+    """Return when a step was finished, in universal time.
+
+    Examples
+    --------
+    >>> finished({"finished": 0.5}), finished({})
+    ('1970-01-01 00:00:00', '-')
+    """
+    try:
+        when = dt.datetime.fromtimestamp(row["finished"], dt.UTC)
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return "-"
+    return when.strftime("%Y-%m-%d %H:%M:%S")
+
+
+_PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
+    (
+        "summary-power",
+        "Thefts found out",
+        (
+            "Copies found to be stolen, with Clopper-Pearson 95 % intervals; the queries within which half, "
+            "90 % and 95 % of the repetitions were found out. 'Not reached' is a share that the verdicts "
+            "never came to."
+        ),
+        (
+            *_SUSPECT,
+            _REMOVAL,
+            *_TEST,
+            Column("Found stolen", ratio("stolen", "verdicts", "share_low", "share_high"), number=True),
+            Column("Queries, half", whole("queries_median", "not reached"), number=True),
+            Column("90 %", whole("queries_90", "not reached"), number=True),
+            Column("95 %", whole("queries_95", "not reached"), number=True),
+            Column("Most spent", whole("queries_most"), number=True),
+            _p("p_median"),
+        ),
+    ),
+    (
+        "summary-errors",
+        "False accusations",
+        (
+            "Models that are independent of the secret. Verdicts that share a secret are no independent "
+            "trials: the interval by secrets takes each secret as one trial (Hoeffding 1963) and holds "
+            "whatever the models have in common; that over verdicts (Clopper-Pearson) takes all as "
+            "independent. The last columns test whether p-values are too small (one-sided Kolmogorov-"
+            "Smirnov)."
+        ),
+        (
+            label("Victim", "victim"),
+            label("Evidence", "evidence"),
+            label("Panel", "panel"),
+            label("Kind", "kind"),
+            *_TEST,
+            Column("Accused", ratio("false_positives", "verdicts", "rate_low", "rate_high"), number=True),
+            Column("Rate by secrets", _by_secret, number=True),
+            Column("Models", whole("models"), number=True),
+            _share("share_5"),
+            Column("KS p, all", lambda row: Cell(words.p_value(row["ks_p"])), number=True),
+            Column("One a secret", lambda row: Cell(words.p_value(row["ks_p_secrets"])), number=True),
+        ),
+    ),
+    (
+        "summary-verdicts",
+        "All verdicts",
+        (
+            "p-values adjusted for the suspects of one victim that are tested with the same evidence, "
+            "verification and seed: Holm's for the chance of any false accusation, Benjamini and Hochberg's "
+            "for their share."
+        ),
+        (
+            *_SUSPECT,
+            _REMOVAL,
+            *_TEST,
+            label("Seed", "seed"),
+            Column("Decision", _decision),
+            _p("p_value"),
+            _p("p_holm"),
+            _p("p_bh"),
+            Column("Effect", _effect),
+            Column("Queries", whole("queries"), number=True),
+        ),
+    ),
+    (
+        "summary-extractions",
+        "Copies",
+        (
+            "Means over the repetitions, with the least and the largest. On the front: no other extraction "
+            "of the same victim and evidence that asks the victim gives more fidelity for as few queries."
+        ),
+        (
+            *_SUSPECT,
+            label("Attack", "attack"),
+            _COPIES,
+            Column("Queries", whole("queries"), number=True),
+            Column("Round trips", whole("round_trips"), number=True),
+            Column("Fidelity", percent("fidelity"), number=True),
+            Column("Accuracy", percent("accuracy"), number=True),
+            Column("Of the victim", percent("victim_accuracy"), number=True),
+            Column("On the front", _front),
+        ),
+    ),
+    (
+        "summary-removals",
+        "Washed copies",
+        "Means over the repetitions, with the least and the largest; fidelity to the copy before.",
+        (
+            *_SUSPECT,
+            _REMOVAL,
+            _COPIES,
+            Column("Accuracy before", percent("accuracy_before"), number=True),
+            Column("After", percent("accuracy"), number=True),
+            _lost("lost", "Lost"),
+            Column("Fidelity", percent("fidelity"), number=True),
+        ),
+    ),
+    (
+        "summary-trade-offs",
+        "Accuracy lost against evidence left",
+        (
+            "Medians over the repetitions. On the front: no other removal of the same copy costs as little "
+            "accuracy and leaves as little evidence."
+        ),
+        (
+            *_SUSPECT,
+            _REMOVAL,
+            *_TEST,
+            Column("Accuracy lost", percent("lost", spread=False), number=True),
+            Column("−log₁₀ p", _left, number=True),
+            _share("share"),
+            Column("On the front", _front),
+        ),
+    ),
+    (
+        "summary-models",
+        "Models",
+        "Mean accuracy, with the least and the largest.",
+        (
+            label("Role", "role"),
+            label("Victim", "victim"),
+            label("Panel", "panel"),
+            label("Data", "data"),
+            label("Architecture", "architecture"),
+            Column("Models", whole("models"), number=True),
+            Column("Accuracy", percent("accuracy"), number=True),
+            Column("On training rows", percent("train_accuracy"), number=True),
+        ),
+    ),
+    (
+        "summary-published",
+        "Published numbers beside ours",
+        "Each published number beside the rows of this study that it was declared to belong to.",
+        (
+            Column("Number", _where),
+            Column("Published", _published),
+            Column("Ours", _ours),
+            Column("Note", lambda row: Cell(row.get("note") or "")),
+        ),
+    ),
+    (
+        "summary-costs",
+        "What it cost",
+        (
+            "Finished steps by kind, with the time of all and of the longest, and the largest memory of a "
+            "process."
+        ),
+        (
+            label("Step", "kind"),
+            Column("Steps", whole("steps"), number=True),
+            _seconds("seconds", "Seconds"),
+            _seconds("seconds_most", "Longest"),
+            Column("Memory", _memory, number=True),
+        ),
+    ),
+)
