@@ -30,7 +30,8 @@ bench: $(READY)
 
 study: $(READY)
 	$(BIN)/python -m pytest -m slow
-	$(BIN)/python studies/power/run.py --out runs/power
+	$(BIN)/assay study run studies/dataset-inference.toml --preset small --out runs/di
+	$(BIN)/assay report runs/di
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Assay needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'

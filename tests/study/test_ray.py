@@ -250,7 +250,7 @@ def test_a_node_with_another_version_is_refused(executor, store, monkeypatch):
 
 @needs_ray
 def test_a_node_that_cannot_run_assay_is_refused(executor, store, monkeypatch):
-    def broken(url, name, token):
+    def broken(url, name, token, seconds):
         raise ModuleNotFoundError(name="assay")
 
     monkeypatch.setattr(ray_nodes, "_probe", broken)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from assay.errors import InvalidInput
@@ -61,7 +62,9 @@ class _Planner:
         if len(self.steps) >= _MOST:
             msg = f"{self.study.where('grid')}: the grid has more than {_MOST:,} steps; leave some of it out"
             raise InvalidInput(msg)
-        return self.steps.setdefault(step.key, step)
+        if step.key not in self.steps:
+            self.steps[step.key] = replace(step, memory=step.memory or self.material.memory(step))
+        return self.steps[step.key]
 
     def cell(self, table: str, row: dict[str, Any], step: Step, **about: str) -> None:
         """Keep a cell."""
@@ -139,7 +142,7 @@ class _Planner:
         place = {"victim": victim, "data": self.file.victim[victim].data}
         self.cell("models", {"role": "victim", **place, "seed": seed, "evidence": kind}, owned.victim)
         for index, reference in enumerate(owned.references):
-            self.cell("models", {"role": "reference", **place, "index": index}, reference)
+            self.cell("models", {"role": "reference", **place, "evidence": kind, "index": index}, reference)
         return owned
 
     def suspect(self, owned: Owned, extraction: str, removal: str, verifications: list[str]) -> None:

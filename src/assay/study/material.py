@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from assay.study.store import Store
 __all__ = ["Material", "plain", "seed_of"]
 
 _LARGEST_SEED = 2**31 - 1
+_PROCESS, _NUMBER = 600 * 2**20, 4  # bytes of a process that does nothing yet, and of a float32
 _OVERHEAD = 0.5
 _WHOLE = 1.0
 
@@ -59,6 +61,7 @@ class Material:
     def __init__(self, study: Study, store: Store | None, add: Callable[[Step], Step]) -> None:
         self.study, self.file, self.store, self.add = study, study.file, store, add
         self._data: dict[str, tuple[Step, Shape]] = {}
+        self._bytes: dict[str, int] = {}
         self._recipes: dict[tuple[Any, ...], Recipe] = {}
 
     def data(self, name: str) -> tuple[Step, Shape]:
@@ -75,8 +78,15 @@ class Material:
             if path.is_file():
                 config["file"] = hashlib.sha256(path.read_bytes()).hexdigest()
             step = self.add(Step("data", config, {}, table.seed, f"data {name}", 5.0))
-            self._data[name] = step, shape_of(self.study, name, step.key, self.store)
+            shape = shape_of(self.study, name, step.key, self.store)
+            self._data[name] = step, shape
+            self._bytes[step.key] = sum(table.parts.values()) * math.prod(shape.input_shape) * _NUMBER
         return self._data[name]
+
+    def memory(self, step: Step) -> int:
+        """Return the bytes that a step may need: a process with torch, and its data twice."""
+        data = step.inputs.get("data")
+        return _PROCESS + 2 * self._bytes.get(data if isinstance(data, str) else "", 0)
 
     def part(self, data: str, name: str, *place: str | int) -> int:
         """Return the rows of a part, which must exist."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from assay.errors import InvalidInput
 from assay.observers import Observer
-from assay.study.engine import Run, StoreFull, run_steps
+from assay.study.engine import Run, run_steps
 from assay.study.execute import Outcome
 from assay.study.executors.base import Executor
 from assay.study.executors.processes import ProcessExecutor
@@ -25,6 +22,7 @@ from assay.study.galleries import write_galleries
 from assay.study.grid import plan_study
 from assay.study.lock import is_locked, run_lock
 from assay.study.pace import pace
+from assay.study.place import made, space_in, write_whole
 from assay.study.plan import Plan
 from assay.study.rows import collect_rows, provenance_rows
 from assay.study.step import Step
@@ -35,7 +33,6 @@ __all__ = ["Finished", "RunFolder", "Status", "run_study"]
 
 _ABOUT, _STUDY, _PLAN, _JOURNAL, _SCHEMA = "run.json", "study.toml", "plan.json", "journal.jsonl", 1
 _WITHOUT_NETWORKS = ("data", "references")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 TABLES = "study-tables.json"
 
 
@@ -299,9 +296,9 @@ def run_study(
     place = str((folder / "artifacts").absolute()) if store is None else store
     kept = Store(place)
     plan = plan or plan_study(study, kept)
-    with _space_in(folder), _made(folder), run_lock(folder):
-        _write(folder / _STUDY, study.text)
-        _write(folder / _PLAN, plan.to_json(_name_of(study)))
+    with space_in(folder), made(folder), run_lock(folder):
+        write_whole(folder / _STUDY, study.text)
+        write_whole(folder / _PLAN, plan.to_json(_name_of(study)))
         about = {
             "schema": _SCHEMA,
             "file": study.path,
@@ -310,7 +307,7 @@ def run_study(
             "own_store": own,
             "folder": str(Path.cwd()),  # to which the paths in the study are relative
         }
-        _write(folder / _ABOUT, json.dumps(about, indent=2))
+        write_whole(folder / _ABOUT, json.dumps(about, indent=2))
         home = RunFolder(folder)
         chosen = executor or ProcessExecutor()
         try:
@@ -324,7 +321,7 @@ def run_study(
                     if outcome is not None and (event == "failed" or outcome.log):
                         log = home.log(step.key)
                         log.parent.mkdir(exist_ok=True)
-                        _write(log, f"{step.label}\n{outcome.error}\n\n{outcome.log}")
+                        write_whole(log, f"{step.label}\n{outcome.error}\n\n{outcome.log}")
 
                 run = run_steps(
                     _on_device(plan.steps, device),
@@ -375,33 +372,3 @@ def _finished(store: Store, key: str) -> Manifest | None:
         return store.find(key)
     except CorruptArtifact:
         return None  # the next run makes it anew
-
-
-@contextmanager
-def _space_in(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        msg = f"no space is left in {folder}; make some and run again: nothing that was finished is lost"
-        raise StoreFull(msg) from error
-
-
-@contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}.probe"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        msg = f"cannot write to {folder}: {error.strerror}; choose another --out"
-        raise InvalidInput(msg) from error
-    yield
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

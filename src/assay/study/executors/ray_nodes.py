@@ -52,7 +52,7 @@ def check_nodes(ray: ModuleType, url: str, nodes: Sequence[Mapping[str, Any]]) -
         asked = []
         for node in nodes:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked.append(probe.options(scheduling_strategy=there).remote(url, name, token))
+            asked.append(probe.options(scheduling_strategy=there).remote(url, name, token, _SEEN))
         for node, reference in zip(nodes, asked, strict=True):
             _judge(ray, url, node["NodeManagerAddress"], reference)
     finally:
@@ -90,10 +90,10 @@ def _judge(ray: ModuleType, url: str, address: str, reference: Any) -> None:
         raise InvalidInput(msg)
 
 
-def _probe(url: str, name: str, token: str) -> tuple[bool, str]:
+def _probe(url: str, name: str, token: str, seconds: float) -> tuple[bool, str]:
     """Return whether this node sees a file of the store, and its version of Assay."""
     system, root = fsspec.core.url_to_fs(url)
-    until = time.monotonic() + _SEEN
+    until = time.monotonic() + seconds
     while True:
         try:
             return system.cat_file(f"{root}/{name}").decode() == token, versions()["assay"]
