@@ -23,11 +23,13 @@ from assay.journal import Journal, row_keys
 from assay.model import (
     Access,
     Model,
+    accepts_missing,
     check_embeddings,
     check_inputs,
     check_labels,
     check_scores,
     require,
+    shows_complete_scores,
 )
 from assay.observers import Observer, Observers
 from assay.result import Cost
@@ -95,17 +97,21 @@ class Ledger:
         self._model, self.access, self.budget, self._price = model, grant, budget, price
         self.name, self.digest = model.name, model.digest
         self.input_shape, self.num_classes = tuple(model.input_shape), model.num_classes
+        self.accepts_missing, self.complete_scores = accepts_missing(model), shows_complete_scores(model)
         self._watch, self._chunk = Observers(observers), chunk
         self._calls = self._queries = self._trips = self._replayed = self._sent = self._received = 0
         self._started = time.perf_counter()
         self._journal = None if journal is None else Journal(journal, self._header())
 
     def _header(self) -> dict[str, object]:
+        unusual = {"accepts_missing": True} if self.accepts_missing else {}
+        unusual |= {} if self.complete_scores else {"complete_scores": False}
         return {
             "model": self.digest,
             "name": self.name,
             "input_shape": list(self.input_shape),
             "num_classes": self.num_classes,
+            **unusual,
         }
 
     @property
@@ -151,7 +157,7 @@ class Ledger:
         """Return class probabilities, float ``[n, num_classes]``; raises as `labels` does."""
 
         def check(answer: Tensor, rows: int) -> Tensor:
-            return check_scores(answer, rows, self.num_classes, self.name)
+            return check_scores(answer, rows, self.num_classes, self.name, complete=self.complete_scores)
 
         return self._ask("scores", Access.SCORES, x, self._model.scores, check)
 
@@ -205,7 +211,7 @@ class Ledger:
         check: Callable[[Tensor, int], Tensor],
     ) -> Tensor:
         self._allow(needs)
-        check_inputs(x, self.input_shape, self.name)
+        check_inputs(x, self.input_shape, self.name, missing=self.accepts_missing)
         self._count(len(x))
 
         def send(rows: Tensor) -> Tensor:
@@ -296,6 +302,8 @@ class Recorded:
             self.name, self.digest = str(header["name"]), str(header["model"])
             self.input_shape = tuple(int(n) for n in header["input_shape"])
             self.num_classes = int(header["num_classes"])
+            self.accepts_missing = bool(header.get("accepts_missing", False))
+            self.complete_scores = bool(header.get("complete_scores", True))
         except (KeyError, TypeError, ValueError) as error:
             msg = f"the header of journal {journal} is malformed: {error}"
             raise EvidenceTampered(msg) from error

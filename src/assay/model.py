@@ -10,7 +10,17 @@ from assay.errors import AccessDenied, InvalidInput
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Access", "Model", "check_embeddings", "check_inputs", "check_labels", "check_scores", "require"]
+__all__ = [
+    "Access",
+    "Model",
+    "accepts_missing",
+    "check_embeddings",
+    "check_inputs",
+    "check_labels",
+    "check_scores",
+    "require",
+    "shows_complete_scores",
+]
 
 
 class Access(enum.Flag):
@@ -58,7 +68,11 @@ class Model(Protocol):
 
     Inputs are float tensors ``[n, *input_shape]`` in the data's own value range;
     normalisation, batching, device and dtype are the model's business. Answers are on
-    the CPU.
+    the CPU. Numbers are float32 unless a caller asks in float64: then a model that
+    computes in float64 answers in it.
+
+    Two further attributes may be absent, see `accepts_missing` and
+    `shows_complete_scores`.
 
     Attributes
     ----------
@@ -114,8 +128,24 @@ def require(model: Model, needs: Access, what: str) -> None:
         raise AccessDenied(msg)
 
 
-def check_inputs(x: Tensor, input_shape: tuple[int, ...], name: str) -> None:
-    """Raise `InvalidInput` unless ``x`` is a finite float batch of the model's input shape."""
+def accepts_missing(model: Model) -> bool:
+    """Return whether NaN may stand for a feature that is left out (attribute ``accepts_missing``)."""
+    return bool(getattr(model, "accepts_missing", False))
+
+
+def shows_complete_scores(model: Model) -> bool:
+    """Return whether rows of scores sum to 1 (attribute ``complete_scores``, true if absent).
+
+    A service that rounds its answers, or shows only the largest, has rows that do not.
+    """
+    return bool(getattr(model, "complete_scores", True))
+
+
+def check_inputs(x: Tensor, input_shape: tuple[int, ...], name: str, *, missing: bool = False) -> None:
+    """Raise `InvalidInput` unless ``x`` is a finite float batch of the model's input shape.
+
+    With ``missing``, NaN is allowed and means that a feature is left out.
+    """
     import torch
 
     if not isinstance(x, torch.Tensor):
@@ -128,8 +158,13 @@ def check_inputs(x: Tensor, input_shape: tuple[int, ...], name: str) -> None:
         expected = ", ".join(map(str, ("n", *input_shape)))
         msg = f"inputs for {name} must have shape [{expected}], got {list(x.shape)}"
         raise InvalidInput(msg)
-    if not bool(torch.isfinite(x).all()):
-        msg = f"inputs for {name} contain NaN or infinity; remove or impute those rows"
+    # One pass: no sum with a NaN or an infinity in it is finite. Large finite values may overflow.
+    if bool(torch.isfinite(x.sum())):
+        return
+    finite = ~torch.isinf(x) if missing else torch.isfinite(x)
+    if not bool(finite.all()):
+        what = "infinity" if missing else "NaN or infinity"
+        msg = f"inputs for {name} contain {what}; remove or impute those rows"
         raise InvalidInput(msg)
 
 
@@ -151,8 +186,11 @@ def check_labels(labels: Tensor, rows: int, num_classes: int, name: str) -> Tens
     return result
 
 
-def check_scores(scores: Tensor, rows: int, num_classes: int, name: str) -> Tensor:
-    """Return an answer as probabilities ``[rows, num_classes]`` or raise `InvalidInput`."""
+def check_scores(scores: Tensor, rows: int, num_classes: int, name: str, *, complete: bool = True) -> Tensor:
+    """Return an answer as probabilities ``[rows, num_classes]`` or raise `InvalidInput`.
+
+    Without ``complete``, rows need not sum to 1.
+    """
     import torch
 
     if not isinstance(scores, torch.Tensor) or scores.shape != (rows, num_classes):
@@ -166,7 +204,11 @@ def check_scores(scores: Tensor, rows: int, num_classes: int, name: str) -> Tens
         msg = f"{name} answered scores that contain NaN or infinity"
         raise InvalidInput(msg)
     tolerance = 1e-2  # services round; anything further off is no probability
-    if rows and (float(result.min()) < -tolerance or float((result.sum(1) - 1).abs().max()) > tolerance):
+    if rows and not complete and (float(result.min()) < -tolerance or float(result.max()) > 1 + tolerance):
+        msg = f"{name} answered scores outside [0, 1]"
+        raise InvalidInput(msg)
+    whole = not complete or not rows or float((result.sum(1) - 1).abs().max()) <= tolerance
+    if rows and (float(result.min()) < -tolerance or not whole):
         msg = f"{name} answered scores that are not probabilities (each row must be >= 0 and sum to 1)"
         raise InvalidInput(msg)
     return result

@@ -8,6 +8,7 @@ import torch
 
 from assay.extraction import Attack, LabelQuery
 from assay.extraction.base import Extraction
+from assay.extraction.exact.base import ExactAttack
 from assay.model import Access
 from assay.nets import build, train
 from assay.registry import create, registered
@@ -19,7 +20,11 @@ def _fast(entry):
     return create(entry.name, "extraction", {k: v for k, v in numbers.items() if k in entry.parameters})
 
 
-@pytest.mark.parametrize("entry", list(registered("extraction")), ids=lambda entry: entry.name)
+# Attacks that recover parameters need victims of their own class: test_exact_conformance.py.
+TRAINED = [e for e in registered("extraction") if not issubclass(e.target, ExactAttack)]
+
+
+@pytest.mark.parametrize("entry", TRAINED, ids=lambda entry: entry.name)
 def test_every_registered_attack_keeps_the_contract(entry):
     check_extraction(_fast(entry), rows=60)
 

@@ -15,16 +15,18 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from assay.adapters.base import BatchedModel
 from assay.adapters.torch_model import TorchModel, save_model
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
+from assay.extraction.exact.worth import ExactWorth
 from assay.ledger import Ledger, Recorded
 from assay.model import Access, Model, require
 from assay.observers import Observer
 from assay.result import Cost, CurvePoint, Interval, Record
 from assay.statistics import wilson
 
-__all__ = ["Attack", "Extraction", "ExtractionRecord"]
+__all__ = ["Attack", "Extraction", "ExtractionRecord", "check_fits", "worth"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class ExtractionRecord(Record):
         Share of evaluation rows labelled correctly by copy and victim.
     curve
         Fidelity and accuracy after fewer queries, where the attack was asked for it.
+    exact
+        What an attack that recovers parameters found (see `assay.extraction.exact`).
     seed, versions, schema
         Provenance.
     """
@@ -59,6 +63,7 @@ class ExtractionRecord(Record):
     accuracy: Interval | None = None
     victim_accuracy: Interval | None = None
     curve: tuple[CurvePoint, ...] = ()
+    exact: ExactWorth | None = None
     seed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = 1
@@ -68,7 +73,7 @@ class ExtractionRecord(Record):
 class Extraction:
     """A copy of a model with the record of how it was made."""
 
-    surrogate: TorchModel
+    surrogate: BatchedModel
     record: ExtractionRecord
 
     def save(self, folder: str | Path) -> Path:
@@ -97,12 +102,15 @@ class Attack(ABC):
     asks_pool
         Whether the attack asks the victim about every row of the pool. Such an attack
         gets no larger pool than its budget pays for.
+    needs_pool
+        Whether the attack needs inputs of the attacker at all.
     """
 
     name: ClassVar[str]
     needs: ClassVar[Access]
     private_data: ClassVar[bool] = False
     asks_pool: ClassVar[bool] = True
+    needs_pool: ClassVar[bool] = True
 
     @abstractmethod
     def steal(
@@ -113,8 +121,8 @@ class Attack(ABC):
         rng: int,
         observers: Sequence[Observer] = (),
         checkpoint: Path | None = None,
-    ) -> nn.Module:
-        """Return a copy of the model behind ``oracle``, from inputs to logits.
+    ) -> nn.Module | BatchedModel:
+        """Return a copy of the model behind ``oracle``: a module from inputs to logits, or a model.
 
         Parameters
         ----------
@@ -174,9 +182,9 @@ class Attack(ABC):
             If the victim offers too little, or the inputs do not fit it.
         """
         require(victim, self.needs, f"the attack {self.name}")
-        _check_fits(victim, pool)
+        check_fits(victim, pool)
         if evaluation is not None:
-            _check_fits(victim, evaluation)
+            check_fits(victim, evaluation)
         if curve and (evaluation is None or min(curve) < 1):
             msg = "an extraction curve needs an evaluation set and numbers of queries of at least 1"
             raise InvalidInput(msg)
@@ -211,13 +219,13 @@ class Attack(ABC):
                     part = self.steal(oracle, pool.subset(range(queries)), rng=rng, observers=observers)
                 smaller.append((queries, _wrap(part, pool, self.name)))
         surrogate = _wrap(network, pool, f"{self.name} copy of {victim.name}")
-        worth: dict[str, Interval] = {}
+        shown: dict[str, Interval] = {}
         points: list[CurvePoint] = []
         if evaluation is not None and len(evaluation):
             theirs = victim.labels(evaluation.x)
-            worth = _worth(theirs, surrogate, evaluation)
+            shown = worth(theirs, surrogate, evaluation)
             for queries, copy in [*smaller, (cost.queries, surrogate)]:
-                found = _worth(theirs, copy, evaluation)
+                found = worth(theirs, copy, evaluation)
                 points.append(CurvePoint(queries, found["fidelity"].value, found["accuracy"].value))
         record = ExtractionRecord(
             attack=self.name,
@@ -229,18 +237,21 @@ class Attack(ABC):
             curve=tuple(points),
             seed=rng,
             versions={"assay": metadata.version("assay-ml"), "torch": torch.__version__},
-            fidelity=worth.get("fidelity"),
-            accuracy=worth.get("accuracy"),
-            victim_accuracy=worth.get("victim_accuracy"),
+            fidelity=shown.get("fidelity"),
+            accuracy=shown.get("accuracy"),
+            victim_accuracy=shown.get("victim_accuracy"),
         )
         return Extraction(surrogate, record)
 
 
-def _wrap(network: nn.Module, pool: Dataset, name: str) -> TorchModel:
+def _wrap(network: nn.Module | BatchedModel, pool: Dataset, name: str) -> BatchedModel:
+    if isinstance(network, BatchedModel):
+        return network
     return TorchModel(network, pool.input_shape, pool.num_classes, name=name)
 
 
-def _check_fits(victim: Model, data: Dataset) -> None:
+def check_fits(victim: Model, data: Dataset) -> None:
+    """Raise `InvalidInput` unless inputs and classes of ``data`` are those of ``victim``."""
     if data.input_shape != tuple(victim.input_shape) or data.num_classes != victim.num_classes:
         msg = (
             f"{data.name} has inputs of shape {data.input_shape} and {data.num_classes} classes, but "
@@ -249,7 +260,8 @@ def _check_fits(victim: Model, data: Dataset) -> None:
         raise InvalidInput(msg)
 
 
-def _worth(theirs: Tensor, copy: Model, evaluation: Dataset) -> dict[str, Interval]:
+def worth(theirs: Tensor, copy: Model, evaluation: Dataset) -> dict[str, Interval]:
+    """Return fidelity, accuracy and victim_accuracy of a copy; ``theirs`` are the victim's labels."""
     ours, n = copy.labels(evaluation.x), len(evaluation)
     return {
         "fidelity": wilson(int((theirs == ours).sum()), n),

@@ -102,7 +102,8 @@ class Owners:
             if not hasattr(scheme, "register"):
                 msg = (
                     f"the evidence {kind} is trained into a model, and {victim} is a model of your own; "
-                    f'leave the pair out with [grid] exclude = [{{ victim = "{victim}", evidence = "{kind}" }}]'
+                    "leave the pair out with [grid] exclude = "
+                    f'[{{ victim = "{victim}", evidence = "{kind}" }}]'
                 )
                 raise InvalidInput(msg)
         with at(self._m.study, "victim", victim):

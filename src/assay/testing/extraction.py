@@ -24,7 +24,7 @@ from assay.model import Access
 from assay.nets import Recipe, build, train
 from assay.testing.spy import SpyModel
 
-__all__ = ["check_extraction"]
+__all__ = ["check_extraction", "check_form", "random_state", "require_truth"]
 
 _SHAPE, _CLASSES = (1, 8, 8), 10
 _EVERYTHING = Access.WEIGHTS | Access.EMBEDDINGS
@@ -57,29 +57,33 @@ def check_extraction(attack: Attack, *, rows: int = 120) -> None:
     >>> from assay.extraction import SourceCopy
     >>> check_extraction(SourceCopy(), rows=20)
     """
-    _check_form(attack)
+    check_form(attack)
     pool = _digits(rows)
     _check_refusals(attack, pool)
     _check_run(attack, pool)
     _check_budget(attack, pool)
 
 
-def _require(truth: object, sentence: str) -> None:
+def require_truth(truth: object, sentence: str) -> None:
+    """Raise `AssertionError` with the sentence unless the truth holds."""
     if not truth:
         raise AssertionError(sentence)
 
 
-def _check_form(attack: Attack) -> None:
+def check_form(attack: Attack) -> None:
+    """Check that an attack is a documented frozen dataclass with a name and needs."""
     kind = type(attack)
-    _require(isinstance(attack, Attack), f"{kind.__name__} must be a subclass of assay.extraction.Attack.")
+    require_truth(
+        isinstance(attack, Attack), f"{kind.__name__} must be a subclass of assay.extraction.Attack."
+    )
     frozen = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen
-    _require(frozen, f"{kind.__name__} must be a frozen dataclass of hyperparameters.")
+    require_truth(frozen, f"{kind.__name__} must be a frozen dataclass of hyperparameters.")
     named = isinstance(getattr(kind, "name", None), str) and isinstance(getattr(kind, "needs", None), Access)
-    _require(named, f"{kind.__name__} must state its name and the access that it needs.")
+    require_truth(named, f"{kind.__name__} must state its name and the access that it needs.")
     words = "\n".join(c.__doc__ or "" for c in kind.__mro__ if c is not object)
     for field in dataclasses.fields(cast("Any", kind)):
         described = re.search(rf"^\s*([\w, ]+, )?{field.name}(, [\w, ]+)?\s*(:.*)?$", words, re.MULTILINE)
-        _require(described, f"The hyperparameter {field.name} of {attack.name} is not documented.")
+        require_truth(described, f"The hyperparameter {field.name} of {attack.name} is not documented.")
 
 
 def _check_refusals(attack: Attack, pool: Dataset) -> None:
@@ -101,7 +105,7 @@ def _refused(spy: SpyModel, error: type[AssayError], who: str) -> Iterator[None]
     try:
         yield
     except error:
-        _require(spy.rows == 0, f"{who} asked {spy.rows} rows before it refused.")
+        require_truth(spy.rows == 0, f"{who} asked {spy.rows} rows before it refused.")
     except Exception as other:
         msg = f"{who} must raise {error.__name__}, not {type(other).__name__}: {other}"
         raise AssertionError(msg) from other
@@ -111,45 +115,47 @@ def _refused(spy: SpyModel, error: type[AssayError], who: str) -> Iterator[None]
 
 
 def _check_run(attack: Attack, pool: Dataset) -> None:
-    spy, x, y, before = _victim(_EVERYTHING), pool.x.clone(), pool.y.clone(), _random_state()
+    spy, x, y, before = _victim(_EVERYTHING), pool.x.clone(), pool.y.clone(), random_state()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.jsonl"
         first = attack.run(spy, pool, rng=3, journal=journal)
-        _require(_random_state() == before, f"{attack.name} changed the global random state.")
+        require_truth(random_state() == before, f"{attack.name} changed the global random state.")
         same = torch.equal(pool.x, x) and torch.equal(pool.y, y)
-        _require(same, f"{attack.name} modified the pool that it was given.")
+        require_truth(same, f"{attack.name} modified the pool that it was given.")
         counted = first.record.cost.queries
-        _require(
+        require_truth(
             spy.rows == counted,
             f"{attack.name} went around the ledger, which counted {counted} of {spy.rows} answered rows.",
         )
         more = f"{attack.name} declares {attack.needs.title} but used {spy.used.title} of the victim."
-        _require(spy.used in attack.needs, more)
+        require_truth(spy.used in attack.needs, more)
         changed = spy.changes()
-        _require(not changed, f"{attack.name} changed the victim: {', '.join(changed[:3])}.")
+        require_truth(not changed, f"{attack.name} changed the victim: {', '.join(changed[:3])}.")
         again = attack.run(spy, pool, rng=3, journal=journal, evaluation=_digits(100, skip=1200))
         _check_repeated(attack, spy, first, again)
     _check_record(attack, first.record)
     _check_record(attack, again.record)
     scores = first.surrogate.scores(pool.x[:3])
-    _require(scores.shape == (3, _CLASSES), f"The copy of {attack.name} does not answer like the victim.")
+    require_truth(
+        scores.shape == (3, _CLASSES), f"The copy of {attack.name} does not answer like the victim."
+    )
 
 
 def _check_repeated(attack: Attack, spy: SpyModel, first: Extraction, again: Extraction) -> None:
     same = first.surrogate.digest == again.surrogate.digest
-    _require(same, f"{attack.name} made two different copies with the same seed.")
+    require_truth(same, f"{attack.name} made two different copies with the same seed.")
     counted, measured = first.record.cost.queries, 100
     # Calls of the module itself cannot be replayed; everything else must come from the journal.
     asked = spy.rows - counted - measured
     expected = counted if Access.WEIGHTS in attack.needs else 0
-    _require(asked <= expected, f"{attack.name} asked {asked} rows again that its journal already held.")
-    _require(again.record.cost.queries == counted, f"{attack.name} counted replayed rows differently.")
+    require_truth(asked <= expected, f"{attack.name} asked {asked} rows again that its journal already held.")
+    require_truth(again.record.cost.queries == counted, f"{attack.name} counted replayed rows differently.")
 
 
 def _check_record(attack: Attack, record: ExtractionRecord) -> None:
     same = ExtractionRecord.from_json(record.to_json()) == record
-    _require(same, f"The record of {attack.name} is not the same after a round trip through JSON.")
-    _require(record.attack == attack.name, f"The record of {attack.name} names {record.attack}.")
+    require_truth(same, f"The record of {attack.name} is not the same after a round trip through JSON.")
+    require_truth(record.attack == attack.name, f"The record of {attack.name} names {record.attack}.")
 
 
 def _check_budget(attack: Attack, pool: Dataset) -> None:
@@ -160,15 +166,16 @@ def _check_budget(attack: Attack, pool: Dataset) -> None:
         except (BudgetExceeded, InvalidInput):
             counted = 0
         most = max(counted, spy.rows)
-        _require(most <= budget, f"{attack.name} spent {most} queries of a budget of {budget}.")
+        require_truth(most <= budget, f"{attack.name} spent {most} queries of a budget of {budget}.")
     spy = _victim(_EVERYTHING)
     budget = len(pool) // 3
     with contextlib.suppress(BudgetExceeded):  # the whole pool, as if nobody had cut it to the budget
         attack.steal(Ledger(spy, attack.needs, budget=budget), pool, rng=0)
-    _require(spy.rows <= budget, f"{attack.name} spent {spy.rows} queries of a budget of {budget}.")
+    require_truth(spy.rows <= budget, f"{attack.name} spent {spy.rows} queries of a budget of {budget}.")
 
 
-def _random_state() -> tuple[object, ...]:
+def random_state() -> tuple[object, ...]:
+    """Return the global random state of torch, numpy and Python, to be compared."""
     kind, keys, *rest = np.random.get_state()  # noqa: NPY002 - the global state is what must not change
     return (
         torch.get_rng_state().numpy().tobytes(),
