@@ -108,8 +108,10 @@ def get(name: str, kind: str) -> Entry:
     UnknownName
         With the nearest known name.
     """
-    _load(kind)
     entry = _entries.get((kind, name))
+    if entry is None:  # what is known already needs no other room
+        _load(kind)
+        entry = _entries.get((kind, name))
     if entry is None:
         raise UnknownName(nearest(name, [e.name for e in registered(kind)], kind))
     return entry

@@ -31,29 +31,32 @@ def state():
     }
 
 
-def processes():
-    """Return the processes that belong to this one's session, without it."""
-    listed = subprocess.run(
-        ["ps", "-ewwo", "pid=,sess=,stat=,args="], capture_output=True, text=True, check=True
-    )
-    rows = [line.split(maxsplit=3) for line in listed.stdout.splitlines()]
-    ours = [row for row in rows if row[1] == str(os.getsid(0)) and "Z" not in row[2] and "ray" in row[3]]
-    return {row[0]: row[3].split()[0] for row in ours if row[0] != str(os.getpid())}
+def running():
+    """Return parent and name of every process that is alive."""
+    listed = subprocess.check_output(["ps", "-ewwo", "pid=,ppid=,stat=,args="], text=True)
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    return {row[0]: (row[1], row[3].split()[0]) for row in rows if "Z" not in row[2]}
+
+
+def descendants():
+    """Return the names of all processes below this one, but for the one that lists them."""
+    alive, found = running(), {str(os.getpid()): "this"}
+    for _ in range(5):
+        found |= {pid: name for pid, (parent, name) in alive.items() if parent in found}
+    return {pid: name for pid, name in found.items() if name not in ("this", "ps")}
 
 
 if __name__ == "__main__":
     import_ray()
-    if os.getsid(0) != os.getpid():
-        os.setsid()
     before = state()
     with RayExecutor("local") as executor:
-        during = processes()
         outcome = run_steps(numbers_and_sums(20), Store(sys.argv[1]), executor, plugins=PLUGINS)
+        started = descendants()
     assert outcome.complete
-    assert any("raylet" in name for name in during.values()), during
+    assert any("raylet" in name for name in started.values()), started
     for name, value in state().items():
         assert value == before[name], name
-    end = time.monotonic() + 150
-    while processes():
-        assert time.monotonic() < end, processes()
+    end = time.monotonic() + 60
+    while left := started.keys() & running().keys():
+        assert time.monotonic() < end, [started[pid] for pid in left]
         time.sleep(0.1)

@@ -156,7 +156,8 @@ class TreeService(Dressed):
         return shown
 
     def _labels(self, x: Tensor) -> np.ndarray:
-        return self._value[self.nodes(x)].astype(np.int64)
+        found: np.ndarray = self._value[self.nodes(x)].astype(np.int64)
+        return found
 
     def _embeddings(self, x: Tensor) -> np.ndarray:
         node = self.nodes(x)

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 import uuid
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -268,6 +269,7 @@ class Store:
     def _download(self, source: str, key: str, manifest: Manifest) -> Path:
         if self._cache is None:
             self._cache = Path(tempfile.mkdtemp(prefix="assay-store-"))
+            weakref.finalize(self, shutil.rmtree, self._cache, ignore_errors=True)
         folder = self._cache / key / manifest.attempt
         for name, (_, size) in manifest.files.items():
             target = folder / name
