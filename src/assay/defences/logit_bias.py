@@ -21,7 +21,7 @@ __all__ = ["LogitBias"]
 @register("logit-bias", kind="defence")
 @dataclass(frozen=True, kw_only=True)
 class LogitBias(Defence):
-    """Show the ``k`` most likely tokens after adding the caller's bias to a few logits.
+    """Show the most likely tokens after adding the caller's bias to a few logits.
 
     The model behind takes a prompt ``[p]`` and gives scores over its vocabulary. A
     question to the service is ``[p + 2 * slots]``: the prompt, then ``slots`` token

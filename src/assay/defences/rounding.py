@@ -21,7 +21,7 @@ _MOST = 15
 @register("rounding", kind="defence")
 @dataclass(frozen=True, kw_only=True)
 class Rounding(Defence):
-    """Round every score to ``digits`` decimals.
+    """Round every score to a few decimals.
 
     The label stays that of the unrounded scores.
 

@@ -19,7 +19,7 @@ __all__ = ["TopK", "TopOne"]
 @register("top-k", kind="defence")
 @dataclass(frozen=True, kw_only=True)
 class TopK(Defence):
-    """Show the ``k`` largest scores of each row and 0 for all others.
+    """Show the largest scores of each row and 0 for all others.
 
     Parameters
     ----------

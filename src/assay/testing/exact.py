@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ def _check_access(attack: ExactAttack, victim: Model, domain: Domain | None) -> 
             continue
         sealed = Sealed(restrict(victim, level))
         try:
-            attack.run(sealed, domain=domain)
+            attack.run(cast("Model", sealed), domain=domain)
         except AccessDenied:
             require_truth(
                 sealed.rows == 0, f"{attack.name} asked before it refused a victim of {level.title}."
@@ -125,7 +126,7 @@ def _check_run(attack: ExactAttack, victim: Model, domain: Domain | None) -> Exa
     sealed, before = Sealed(victim), random_state()
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.jsonl"
-        first = attack.run(sealed, domain=domain, rng=3, journal=journal)
+        first = attack.run(cast("Model", sealed), domain=domain, rng=3, journal=journal)
         counted, asked = first.record.cost.queries, sealed.rows
         require_truth(random_state() == before, f"{attack.name} changed the global random state.")
         sentence = f"{attack.name} went around the ledger, which counted {counted} of {asked} answered rows."
@@ -133,7 +134,7 @@ def _check_run(attack: ExactAttack, victim: Model, domain: Domain | None) -> Exa
         declared = attack.needs | attack.wants
         sentence = f"{attack.name} declares {declared.title} but used {sealed.used.title}."
         require_truth(sealed.used in declared, sentence)
-        again = attack.run(sealed, domain=domain, rng=3, journal=journal)
+        again = attack.run(cast("Model", sealed), domain=domain, rng=3, journal=journal)
     require_truth(
         sealed.rows == asked, f"{attack.name} asked {sealed.rows - asked} rows again that its journal held."
     )
@@ -155,7 +156,7 @@ def _check_budget(attack: ExactAttack, victim: Model, domain: Domain | None, nee
         sealed = Sealed(victim)
         refused = False
         try:
-            attack.run(sealed, domain=domain, rng=3, budget=budget)
+            attack.run(cast("Model", sealed), domain=domain, rng=3, budget=budget)
         except (BudgetExceeded, InvalidInput):
             refused = True
         sentence = f"{attack.name} spent {sealed.rows} queries of a budget of {budget}."

@@ -265,7 +265,7 @@ class ExactAttack(Attack):
             seed=rng,
             versions={
                 "assay": metadata.version("assay-ml"),
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "numpy": np.__version__,
             },
             fidelity=shown.get("fidelity"),
