@@ -26,6 +26,10 @@ def softmax():
     return SklearnModel(as_softmax(rng.normal(0, 1, (3, 4)), rng.normal(0, 0.2, 3)))
 
 
+def binary():
+    return SklearnModel(as_softmax(np.array([[0.0] * 4, [1.0, -0.5, 2.0, 0.3]]), np.array([0.0, -0.2])))
+
+
 def binned():
     weights = np.array([[0.0] * 5, [0.5, -1.0, 2.0, 0.0, 1.0]])
     hidden = HiddenFeatures(edges=((-0.25, 0.5), ()), categories=(0, 2))
@@ -59,6 +63,7 @@ VICTIMS = {
     "relu": (KINKED, {}, None),
     "kernel-leakage": (softmax, {"queries": 60, "representers": 3, "starts": 1, "iterations": 20}, None),
     "inversion": (softmax, {"steps": 20}, None),
+    "lowd-meek": (binary, {}, None),
     "lm-head": (lambda: network(torch.nn.Identity, 2, 6, 12), {"prompts": 24}, None),
 }
 
