@@ -62,7 +62,7 @@ class MLPEquations(ExactAttack):
     >>> W, b, V, e = (rng.normal(size=s) for s in ((2, 3), 2, (2, 2), 2))
     >>> net = ShallowNet(W, b, V, e, "tanh").module()
     >>> stolen = MLPEquations(hidden=2, factor=4).run(TorchModel(net, (3,), 3), truth=net)
-    >>> stolen.record.cost.queries, stolen.record.cost.round_trips, stolen.worth.parameter_error < 1e-10
+    >>> stolen.record.cost.queries, stolen.record.cost.round_trips, stolen.worth.parameter_error < 1e-8
     (68, 1, True)
     """
 
