@@ -8,7 +8,9 @@ import torch
 
 import assay.adapters
 from assay.adapters import open_model, restrict
+from assay.defences import Incomplete
 from assay.errors import AccessDenied, InvalidInput
+from assay.ledger import Ledger
 from assay.model import Access
 from assay.nets import build
 from assay.registry import registered
@@ -24,6 +26,13 @@ def test_an_open_model_passes_through():
     with pytest.raises(AccessDenied):
         open_model(view, access="scores")
     assert restrict(view, "labels") is view
+
+
+def test_a_view_answers_incomplete_rows_as_the_model_does():
+    whole = Incomplete().wear(open_model(build("mlp-4", (3,), 4)))
+    x = torch.tensor([[0.5, torch.nan, 1.0]])
+    with Ledger(restrict(whole, "labels"), Access.LABELS) as oracle:
+        assert torch.equal(oracle.labels(x), whole.labels(x))
 
 
 @pytest.mark.parametrize("spec", ["model", "model.h5", "model.txt", "", "folder/", "a b:c"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from assay.errors import InvalidInput
-from assay.model import Access, Model, require
+from assay.model import Access, Model, accepts_missing, require, shows_complete_scores
 
 __all__ = ["Restricted", "restrict"]
 
@@ -41,6 +41,7 @@ class Restricted:
         self.access: Access = access
         self.name, self.digest = model.name, model.digest
         self.input_shape, self.num_classes = tuple(model.input_shape), model.num_classes
+        self.accepts_missing, self.complete_scores = accepts_missing(model), shows_complete_scores(model)
 
     def labels(self, x: Tensor) -> Tensor:
         """Return predicted classes, int64 ``[n]``."""
