@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.removal.adversarial_training import AdversarialTraining as AdversarialTraining
     from assay.removal.base import Removal as Removal
     from assay.removal.base import RemovalRecord as RemovalRecord
     from assay.removal.base import Removed as Removed
@@ -16,23 +17,32 @@ if TYPE_CHECKING:
     from assay.removal.distillation import Distillation as Distillation
     from assay.removal.fine_pruning import FinePruning as FinePruning
     from assay.removal.fine_tuning import FineTuning as FineTuning
+    from assay.removal.label_noising import LabelNoising as LabelNoising
     from assay.removal.magnitude_pruning import MagnitudePruning as MagnitudePruning
+    from assay.removal.neural_cleanse import NeuralCleanse as NeuralCleanse
     from assay.removal.re_initialised_head import ReInitialisedHead as ReInitialisedHead
+    from assay.removal.stacked import Stacked as Stacked
     from assay.removal.weight_noise import WeightNoise as WeightNoise
     from assay.removal.weight_quantisation import WeightQuantisation as WeightQuantisation
+    from assay.removal.wrong_relabelling import WrongRelabelling as WrongRelabelling
 
 _HOMES = {
+    "AdversarialTraining": "adversarial_training",
     "ChannelPruning": "channel_pruning",
     "Distillation": "distillation",
     "FinePruning": "fine_pruning",
     "FineTuning": "fine_tuning",
+    "LabelNoising": "label_noising",
     "MagnitudePruning": "magnitude_pruning",
+    "NeuralCleanse": "neural_cleanse",
     "ReInitialisedHead": "re_initialised_head",
     "Removal": "base",
     "RemovalRecord": "base",
     "Removed": "base",
+    "Stacked": "stacked",
     "WeightNoise": "weight_noise",
     "WeightQuantisation": "weight_quantisation",
+    "WrongRelabelling": "wrong_relabelling",
 }
 
 __all__ = list(_HOMES)

@@ -1,21 +1,31 @@
 """Imports every removal attack, so that the registry knows them."""
 
+from assay.removal.adversarial_training import AdversarialTraining
 from assay.removal.channel_pruning import ChannelPruning
 from assay.removal.distillation import Distillation
 from assay.removal.fine_pruning import FinePruning
 from assay.removal.fine_tuning import FineTuning
+from assay.removal.label_noising import LabelNoising
 from assay.removal.magnitude_pruning import MagnitudePruning
+from assay.removal.neural_cleanse import NeuralCleanse
 from assay.removal.re_initialised_head import ReInitialisedHead
+from assay.removal.stacked import Stacked
 from assay.removal.weight_noise import WeightNoise
 from assay.removal.weight_quantisation import WeightQuantisation
+from assay.removal.wrong_relabelling import WrongRelabelling
 
 __all__ = [
+    "AdversarialTraining",
     "ChannelPruning",
     "Distillation",
     "FinePruning",
     "FineTuning",
+    "LabelNoising",
     "MagnitudePruning",
+    "NeuralCleanse",
     "ReInitialisedHead",
+    "Stacked",
     "WeightNoise",
     "WeightQuantisation",
+    "WrongRelabelling",
 ]
