@@ -11,6 +11,8 @@ __all__ = [
     "EvidenceTampered",
     "InvalidInput",
     "MissingDependency",
+    "PaymentRefused",
+    "ProofRejected",
     "SuspectUnreachable",
     "UnknownName",
 ]
@@ -62,3 +64,11 @@ class SuspectUnreachable(AssayError):
     """A remote model did not answer, or answered with something that is not an answer."""
 
     exit_code = 3
+
+
+class PaymentRefused(SuspectUnreachable):
+    """A gateway asks for more work than the caller allows, or for work that makes no sense."""
+
+
+class ProofRejected(InvalidInput):
+    """A challenge token or a proof of work that is not what a gateway issued and asked for."""

@@ -23,7 +23,16 @@ from assay.errors import InvalidInput, UnknownName
 __all__ = ["KINDS", "Entry", "configure", "create", "get", "nearest", "register", "registered"]
 
 Kind = Literal[
-    "extraction", "evidence", "test", "architecture", "source", "adapter", "removal", "step", "defence"
+    "extraction",
+    "evidence",
+    "test",
+    "architecture",
+    "source",
+    "adapter",
+    "removal",
+    "step",
+    "defence",
+    "leakage",
 ]
 KINDS: tuple[str, ...] = typing.get_args(Kind)
 T = TypeVar("T")
@@ -37,6 +46,7 @@ _ROOMS: dict[str, tuple[str, ...]] = {
     "source": ("assay.data.sources",),
     "adapter": ("assay.adapters",),
     "defence": ("assay.defences.catalogue",),
+    "leakage": ("assay.leakage.catalogue",),
     "removal": ("assay.removal.catalogue",),
     "step": ("assay.study.steps",),
 }

@@ -1,7 +1,8 @@
-"""Careful HTTP: bounded in time, size and retries, and silent about credentials."""
+"""Careful HTTP: bounded in time, size and retries, silent about credentials, and able to pay with work."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -13,11 +14,13 @@ from typing import Any, Self
 import httpx
 
 from assay.errors import InvalidInput, SuspectUnreachable
+from assay.puzzles.payer import Paid, Payer
 
 __all__ = ["HttpClient"]
 
 TOKEN_VARIABLE = "ASSAY_API_TOKEN"  # noqa: S105 - the variable's name, not its value
 _OK, _MULTIPLE, _BAD = 200, 300, 400
+_LONGEST_REASON = 16384
 _RETRY = frozenset({429, 502, 503, 504})
 _LOST = (
     httpx.ConnectError,
@@ -31,6 +34,7 @@ _HINTS = {
     403: "the credentials do not allow this model",
     404: "check the model's name in the URL",
     413: "use a smaller batch size",
+    428: "it asks for a proof of work; leave paying switched on",
     429: "it limits the rate; try again later",
 }
 
@@ -62,6 +66,9 @@ class HttpClient:
         Bearer token; the environment variable ``ASSAY_API_TOKEN`` unless given.
     headers
         Further headers.
+    pay
+        What to do where a gateway asks for a proof of work: solve it (with all cores, at
+        most ten minutes for one request), have this payer solve it, or give up.
 
     Raises
     ------
@@ -85,6 +92,7 @@ class HttpClient:
         max_bytes: int = 64 * 2**20,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        pay: bool | Payer = True,
     ) -> None:
         try:
             parsed = httpx.URL(url)
@@ -102,7 +110,6 @@ class HttpClient:
         if not timeout > 0 or retries < 0 or backoff < 0 or max_wait < 0 or max_bytes < 1:
             msg = "timeout and max_bytes must be positive, retries, backoff and max_wait not negative"
             raise InvalidInput(msg)
-        auth = httpx.BasicAuth(parsed.username, parsed.password) if parsed.userinfo else None
         self._base = str(parsed.copy_with(userinfo=b"")).rstrip("/")
         self.shown = self._base
         self._timeout, self._retries, self._backoff = timeout, retries, backoff
@@ -111,10 +118,20 @@ class HttpClient:
         sent = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         if secret:
             sent["Authorization"] = f"Bearer {secret}"
+        if parsed.userinfo:
+            named_user = f"{parsed.username}:{parsed.password}".encode()
+            sent["Authorization"] = f"Basic {base64.b64encode(named_user).decode()}"
         if any(re.search(r"[^\x20-\x7e]", part) for pair in sent.items() for part in pair):
             msg = "tokens and headers must be printable ASCII on one line"
             raise InvalidInput(msg)
-        self._client = httpx.Client(auth=auth, headers=sent, timeout=timeout, follow_redirects=False)
+        self._payer = pay if isinstance(pay, Payer) else Payer() if pay else None
+        self._own_payer = pay is True
+        self._client = httpx.Client(auth=self._payer, headers=sent, timeout=timeout, follow_redirects=False)
+
+    @property
+    def paid(self) -> Paid:
+        """The work that gateways were paid so far."""
+        return Paid() if self._payer is None else self._payer.paid
 
     def request(self, method: str, path: str, body: Any = None) -> bytes:
         """Return the body of a successful answer.
@@ -132,6 +149,8 @@ class HttpClient:
         ------
         SuspectUnreachable
             If no answer came, it was refused, or it was too long or too late.
+        PaymentRefused
+            If a gateway asks for more work than is allowed; also a `SuspectUnreachable`.
         """
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
         headers = {} if content is None else {"Content-Type": "application/json"}
@@ -144,7 +163,7 @@ class HttpClient:
                 ) as answer:
                     if answer.status_code == _OK:
                         return self._read(answer)
-                    fault, again = self._refusal(answer.status_code), answer.status_code in _RETRY
+                    fault, again = self._refusal(answer), answer.status_code in _RETRY
                     wait = self._patience(answer.headers.get("retry-after"), wait)
             except _LOST as error:
                 fault, again = f"the connection to {self.shown} failed ({type(error).__name__})", True
@@ -182,10 +201,11 @@ class HttpClient:
             f"{self.shown} did not answer within {self._timeout:g} s; use a longer timeout or a smaller batch"
         )
 
-    def _refusal(self, status: int) -> str:
+    def _refusal(self, answer: httpx.Response) -> str:
+        status = answer.status_code
         if _MULTIPLE <= status < _BAD:
             return f"{self.shown} redirects elsewhere (status {status}); give the final URL"
-        hint = _HINTS.get(status)
+        hint = _reason(answer) or _HINTS.get(status)
         return f"{self.shown} answered with status {status}" + (f"; {hint}" if hint else "")
 
     def _patience(self, asked: str | None, otherwise: float) -> float:
@@ -196,6 +216,8 @@ class HttpClient:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        if self._own_payer and self._payer is not None:
+            self._payer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -204,3 +226,23 @@ class HttpClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _reason(answer: httpx.Response) -> str | None:
+    """Return the sentence of a problem document (RFC 9457), if the answer is one."""
+    if answer.headers.get("content-type", "").partition(";")[0] != "application/problem+json":
+        return None
+    text = b""
+    for part in answer.iter_bytes():
+        text += part
+        if len(text) > _LONGEST_REASON:
+            return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    detail = found.get("detail") if isinstance(found, dict) else None
+    if not isinstance(detail, str):
+        return None
+    # A stranger's words: one line, no control characters, not too many.
+    return "".join(c for c in detail[:300] if c.isprintable()) or None

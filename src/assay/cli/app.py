@@ -15,6 +15,8 @@ from assay.cli.plan import plan
 from assay.cli.register import register
 from assay.cli.remove import remove
 from assay.cli.report import report
+from assay.cli.serve import serve
+from assay.cli.solve import solve
 from assay.cli.split import split
 from assay.cli.study import STUDY_VERBS
 from assay.cli.train import train
@@ -40,6 +42,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "verify": verify,
     "verify-report": verify_report,
+    "serve": serve,
+    "solve": solve,
     "report": report,
     "plan": plan,
     "list": list_names,

@@ -20,6 +20,8 @@ __all__ = ["list_data", "list_names"]
 _KINDS = {
     "attacks": "extraction",
     "removals": "removal",
+    "defences": "defence",
+    "estimators": "leakage",
     "schemes": "evidence",
     "tests": "test",
     "architectures": "architecture",

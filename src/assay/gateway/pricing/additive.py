@@ -1,0 +1,192 @@
+"""The default rule: prices add up, and a cumulative sum multiplies those of a suspect account.
+
+A query costs ``base_units * (1 + beta * c / mean_cost) * M`` with ``c`` its Renyi
+divergence at one order. Sums do not care how they are split, so many accounts pay what
+one pays; no query lowers a bill, so padding only adds to it; a user who is cheaper than
+the average simply pays less.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from assay.gateway.account import AccountState
+from assay.gateway.policy import Policy
+from assay.gateway.pricing.cusum import increments, multiplier, walk
+from assay.gateway.pricing.rule import FloatArray, Settlement, as_items
+from assay.privacy.composition import to_epsilon
+from assay.privacy.gnmax import data_independent
+from assay.privacy.table import RenyiTable
+
+__all__ = ["AdditiveRule", "item_units"]
+
+
+@lru_cache(maxsize=16)
+def _table(sigma: float, orders: tuple[float, ...]) -> RenyiTable:
+    """Tables depend on two policy entries only, and several rules share them."""
+    return RenyiTable(sigma, orders if len(orders) > 1 else orders[0])
+
+
+def item_units(policy: Policy, log_q: ArrayLike) -> FloatArray:
+    """Return the price of items before any multiplier: the stateless part.
+
+    Items without a score (NaN) cost the 95th percentile of honest prices.
+
+    Examples
+    --------
+    >>> item_units(Policy(), [-157.8, -0.7, float("nan")]).round(3)
+    array([0.5, 3. , 2. ])
+    """
+    pricing = policy.pricing
+    values = np.asarray(log_q, dtype=np.float64)
+    missing = np.isnan(values)
+    cost = _table(pricing.sigma, (pricing.alpha0,))(np.where(missing, 0.0, values))
+    units = pricing.base_units * (1.0 + pricing.beta * cost / pricing.mean_cost)
+    return np.where(missing, pricing.p95_units, units)
+
+
+@dataclass(frozen=True)
+class AdditiveRule:
+    """Additive prices with a one-sided cumulative sum, deposits and reservations.
+
+    Parameters
+    ----------
+    policy
+        All numbers come from ``policy.pricing`` and ``policy.tiers``.
+
+    Notes
+    -----
+    A repeated item costs the base price only, adds nothing to the privacy account and does
+    not move the sum: the account learns nothing new, and must not be able to buy a clean
+    record with copies of one harmless input.
+
+    Examples
+    --------
+    >>> rule = AdditiveRule(Policy())
+    >>> state = AccountState("a", deposited=128.0)
+    >>> state, settlement = rule.settle(state, [-157.8, -0.7])
+    >>> settlement.units.round(3), round(state.pending, 3), state.debt
+    (array([0.5, 3. ]), 3.5, 0.0)
+    >>> rule.due(state, 1), round(rule.due(state, 8), 3)
+    (0.0, 19.872)
+    """
+
+    policy: Policy
+    name: str = field(default="additive", init=False)
+
+    def quote(self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None = None) -> Settlement:
+        """Price items without charging them."""
+        return self._price(state, log_q, duplicates)[0]
+
+    def settle(
+        self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None = None
+    ) -> tuple[AccountState, Settlement]:
+        """Price answered items, charge them, and move the account's sum and privacy account."""
+        settlement, path = self._price(state, log_q, duplicates)
+        values, repeats = as_items(log_q, duplicates)
+        fresh = values[~repeats]
+        pricing = self.policy.pricing
+        rdp = self._spent(state) + self._divergence(fresh)
+        epsilon = float(to_epsilon(rdp, pricing.orders, self.policy.budgets.delta)[0]) if fresh.size else None
+        # Repeats have a known price, so they must not help to fill a bill that hides one other item;
+        # the second limit keeps a million of them from staying unbilled.
+        accrued = state.accrue(settlement.total, int(fresh.size))
+        full = accrued.pending_items >= pricing.billing_items
+        dear = accrued.pending >= pricing.billing_items * max(pricing.reserve_units, pricing.item_ceiling)
+        # An alarm bills at once: what it costs to go on must be due before going on.
+        billed = full or dear or "alarm" in settlement.flags or pricing.timing == "exact"
+        settled = replace(
+            accrued.bill() if billed else accrued,
+            queries=state.queries + values.size,
+            cusum=float(path[-1]) if path.size else state.cusum,
+            rdp=tuple(rdp.tolist()),
+            epsilon=state.epsilon if epsilon is None else epsilon,
+        )
+        charged = replace(settlement, billed=accrued.pending if billed else 0.0)
+        return self._release(settled, path[~repeats]), charged
+
+    def _price(
+        self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None
+    ) -> tuple[Settlement, FloatArray]:
+        """Return the settlement and the path of the cumulative sum."""
+        values, repeats = as_items(log_q, duplicates)
+        pricing = self.policy.pricing
+        path = walk(pricing, np.where(repeats, 0.0, increments(pricing, values)), state.cusum)
+        factors = multiplier(pricing, path)
+        single = np.where(repeats, pricing.base_units, item_units(self.policy, values))
+        flags = []
+        if path.size and state.cusum <= pricing.threshold < float(path.max()):
+            flags.append("alarm")
+        if bool(repeats.any()):
+            flags.append("duplicates")
+        if bool(np.isnan(values).any()):
+            flags.append("unscored")
+        units = single * factors * self.policy.tier(state.tier).price_factor
+        return Settlement(units, factors, tuple(flags)), path
+
+    def _spent(self, state: AccountState) -> FloatArray:
+        """Return the account's divergences; other orders restart them at the data-independent bound."""
+        orders = self.policy.pricing.orders
+        if len(state.rdp) == len(orders):
+            return np.asarray(state.rdp)
+        if not state.rdp:
+            return np.zeros(len(orders))
+        return state.queries * data_independent(self.policy.pricing.sigma, orders)
+
+    def _divergence(self, log_q: FloatArray) -> FloatArray:
+        """Return the composed divergence of the items; one without a score counts as a tie."""
+        pricing = self.policy.pricing
+        rows = _table(pricing.sigma, pricing.orders)(np.where(np.isnan(log_q), 0.0, log_q))
+        return np.asarray(rows.reshape(log_q.size, len(pricing.orders)).sum(axis=0))
+
+    def _release(self, state: AccountState, path: FloatArray) -> AccountState:
+        """Return the deposit bit by bit while the account's sum is below its threshold."""
+        pricing = self.policy.pricing
+        if not pricing.deposit_release_queries or state.collateral <= 0.0:
+            return state
+        quiet = int(np.count_nonzero(path <= pricing.threshold))
+        return state.release(state.deposited * quiet / pricing.deposit_release_queries)
+
+    def _rate(self, state: AccountState) -> float:
+        """Return the units to hold per item: the account's present multiplier counts."""
+        pricing = self.policy.pricing
+        factor = float(multiplier(pricing, state.cusum))
+        return pricing.reserve_units * factor * self.policy.tier(state.tier).price_factor
+
+    def reserve(self, state: AccountState, n_items: int) -> float:
+        """Units to hold for ``n_items`` that are not scored yet."""
+        return n_items * self._rate(state)
+
+    def due(self, state: AccountState, n_items: int, quoted: float | None = None) -> float:
+        """Everything owed and held, or 0 while that stays within the free units.
+
+        Items that are not billed yet count with their reservation, not with their price.
+        """
+        ahead = self.reserve(state, n_items) if quoted is None else quoted
+        unbilled = state.pending_items * self.policy.pricing.reserve_units
+        exposure = state.reserved + unbilled + ahead - state.balance
+        return exposure if exposure > self.policy.pricing.free_units else 0.0
+
+    def deposit_due(self, state: AccountState) -> float:
+        """Units that a new identity must deposit first."""
+        if state.deposited > 0.0 or state.queries > 0:
+            return 0.0
+        return self.policy.pricing.deposit_units * self.policy.tier(state.tier).deposit_factor
+
+    def accept(self, state: AccountState, units: float, *, deposit: bool = False) -> AccountState:
+        """Book delivered work."""
+        part = min(units, self.deposit_due(state)) if deposit else 0.0
+        return (state.deposit(part) if part else state).pay(units - part)
+
+    def fits(self, state: AccountState, n_items: int) -> bool:
+        """Whether the items may be in flight together with those that are; alone they always may.
+
+        Unsettled items cannot move the sum yet, so this cap, not the money, bounds how many
+        of them run ahead of an alarm.
+        """
+        held = state.reserved + self.reserve(state, n_items)
+        return state.reserved <= 0.0 or held <= self.policy.pricing.debt_cap_units

@@ -1,0 +1,1 @@
+"""The gateway's HTTP side: wire formats, limits, the request path, and the application."""

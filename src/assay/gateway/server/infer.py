@@ -1,0 +1,283 @@
+"""``POST /v2/models/NAME[/versions/VERSION]/infer``: the path that every request takes.
+
+Order: sizes and shapes, account, proof, claim and reservation in one transaction, the
+server behind, defences, answer; then, off the path, the price. It is written against
+ASGI itself, because what stands in front of every request should cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from assay.errors import InvalidInput
+from assay.gateway.server.body import Disconnected, Receive, Scope, Send
+from assay.gateway.server.gate import Asked, Caller, digest_of
+from assay.gateway.server.problems import (
+    MEDIA_TYPE,
+    BadQuery,
+    Forbidden,
+    NotFound,
+    OverBudget,
+    Problem,
+    Replayed,
+    Unacceptable,
+    Unavailable,
+    UnsupportedMedia,
+)
+from assay.gateway.server.replies import encode_reply, read_reply, with_receipt
+from assay.gateway.server.settle import Served, Undone
+from assay.gateway.server.wire import HEADER_LENGTH, Query, parse_query, without_proof
+from assay.gateway.upstream.base import Answer, UpstreamDown, UpstreamRefused, check_name
+
+if TYPE_CHECKING:
+    from assay.gateway.server.gateway import Gateway
+    from assay.gateway.store.base import Admission
+    from assay.puzzles.claims import Claims
+
+__all__ = ["InferEndpoint", "send_problem", "split_path"]
+
+_LOG = logging.getLogger("assay.gateway")
+_HEADER_LENGTH = HEADER_LENGTH.lower().encode()
+_JSON, _BINARY = b"application/json", b"application/octet-stream"
+_TYPES = frozenset({b"", _JSON, _BINARY})
+_PARTS = (5, 7)
+_MAX_DIGITS = 12
+
+
+class InferEndpoint:
+    """An ASGI application for one kind of request.
+
+    Parameters
+    ----------
+    gateway
+        Its parts.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._limits = gateway.policy.limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = time.perf_counter()
+        status = 200
+        try:
+            headers, body = await self._answer(scope, receive)
+            await _send(send, status, headers, body)
+        except Disconnected:
+            return
+        except Problem as problem:
+            status = problem.status
+            self._gateway.meter.rejected(problem.reason)
+            await send_problem(send, problem)
+        except Exception:  # noqa: BLE001 - whatever it is, the caller gets an answer and the log the rest
+            _LOG.exception("a request failed")
+            status = 500
+            self._gateway.meter.failed("internal")
+            await send_problem(send, Problem("the gateway failed on this request; it is logged"))
+        self._gateway.meter.request("infer", status, time.perf_counter() - started)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        gateway = self._gateway
+        headers = dict(scope["headers"])
+        model, version = split_path(scope["path"])
+        length = _framing(headers)
+        body = await gateway.reader.read(receive, headers.get(b"content-length"))
+        with gateway.slot():
+            query = parse_query(body, length, max_items=self._limits.max_items)
+            await self._check(model, version, query)
+            caller = gateway.gate.caller(_text(headers, b"authorization"))
+            proof = _proof(headers, query)
+            asked = Asked(model, version or "", digest_of(query), query.n_items)
+            claims = None
+            if proof is not None:
+                claims = await gateway.open_proof(proof, caller, ("query", "deposit"), asked)
+                caller = caller or Caller(claims.sub)
+            elif caller is None:
+                caller = gateway.gate.stranger()
+            with gateway.account_slot(caller.account_id):
+                admission = await self._admit(caller, claims, query, asked)
+                answer = await self._run(caller, admission, model, version, query)
+        return self._reply(caller, admission, claims, query, answer)
+
+    async def _check(self, model: str, version: str | None, query: Query) -> None:
+        try:
+            info = await self._gateway.upstream.metadata(model, version)
+        except UpstreamDown as error:
+            self._gateway.meter.failed("upstream")
+            raise Unavailable(str(error), reason="upstream") from error
+        info.check(query)
+
+    async def _admit(self, caller: Caller, claims: Claims | None, query: Query, asked: Asked) -> Admission:
+        """Claim, pay and reserve, or raise what is missing."""
+        gateway = self._gateway
+        gate = gateway.gate
+        if caller.fresh:
+            # Nobody knows this account: asking the store what it owes would only cost time.
+            first = gate.expects(caller.account_id, query.n_items)
+            if first.action == "price":
+                raise gateway.payment(caller, None, first.units, asked, deposit=first.deposit)
+        admission = await gateway.stored(
+            gateway.store.admit,
+            caller.account_id,
+            n_items=query.n_items,
+            terms=gate.terms,
+            now=gateway.clock(),
+            claim=None if claims is None else gate.claim(claims),
+            digest=asked.digest,
+            model=asked.model,
+            policy_version=gateway.policy.version,
+        )
+        if claims is not None and admission.paid_units > 0.0:
+            gateway.meter.verified(claims.purpose, admission.paid_units)
+        decision = admission.decision
+        if decision == "serve" and admission.query_id is not None:
+            return admission
+        if decision == "replay":
+            msg = "the proof was used before; ask for a new challenge"
+            raise Replayed(msg)
+        if decision == "price":
+            raise gateway.payment(
+                caller, admission.state, admission.due_units, asked, deposit=admission.deposit
+            )
+        wait = {} if admission.retry_after is None else {"Retry-After": str(math.ceil(admission.retry_after))}
+        raise OverBudget(admission.reason or "the account is over its budget", reason=decision, headers=wait)
+
+    async def _run(
+        self, caller: Caller, admission: Admission, model: str, version: str | None, query: Query
+    ) -> Answer:
+        """Get the answer, show it as the policy says, and leave the bill; give back if there is none."""
+        gateway, query_id = self._gateway, admission.query_id or ""
+        started = time.perf_counter()
+        try:
+            answer = await gateway.upstream.infer(model, version, without_proof(query))
+            gateway.meter.upstream(time.perf_counter() - started)
+            shown = answer if gateway.answers is None else await self._show(caller, query, answer, query_id)
+        except UpstreamRefused as error:
+            await gateway.refund(query_id, "refused")
+            problem = BadQuery if error.status == BadQuery.status else Unacceptable
+            raise problem(error.detail, reason="upstream-refused") from error
+        except (UpstreamDown, InvalidInput) as error:
+            gateway.meter.failed("upstream")
+            await gateway.refund(query_id, "upstream")
+            msg = f"{error}; nothing was charged"
+            raise Unavailable(msg, reason="upstream") from error
+        except BaseException:
+            # Also when the task is cancelled, where nothing can be waited for any more.
+            gateway.settler.submit(Undone(query_id, "cancelled"))
+            raise
+        served = Served(query_id, caller.account_id, model, query.inputs, query.n_items, answer)
+        if not gateway.settler.submit(served):
+            units = query.n_items * gateway.policy.pricing.p95_units
+            await asyncio.shield(gateway.stored(gateway.store.charge, query_id, units, now=gateway.clock()))
+        return shown
+
+    async def _show(self, caller: Caller, query: Query, answer: Answer, query_id: str) -> Answer:
+        """Apply the policy's defences, beside the event loop."""
+        from assay.gateway.answers import read_asked
+
+        gateway, answers = self._gateway, self._gateway.answers
+        assert answers is not None
+
+        def show() -> Answer:
+            reply = read_reply(answer.body, answer.header_length)
+            covered = 0.0 if gateway.watch is None else gateway.watch.coverage(caller.account_id)
+            asked = read_asked(query.inputs, account=caller.account_id, coverage=covered)
+            shown = answers.show(reply.outputs, asked)
+            if shown.marks.items:
+                # The owner's evidence must not depend on a log line.
+                gateway.store.note(
+                    "marked",
+                    now=gateway.clock(),
+                    account_id=caller.account_id,
+                    query=query_id,
+                    **dataclasses.asdict(shown.marks),
+                )
+            return Answer(*encode_reply(reply.members, shown.outputs, query.binary_outputs))
+
+        return await gateway.stored(show)
+
+    def _reply(
+        self, caller: Caller, admission: Admission, claims: Claims | None, query: Query, answer: Answer
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        body, length = answer.body, answer.header_length
+        headers: list[tuple[bytes, bytes]] = []
+        if claims is not None:
+            receipt = {"jti": claims.jti, "units": admission.paid_units, "account": caller.account_id}
+            headers.append((b"pow-receipt", json.dumps(receipt, separators=(",", ":")).encode()))
+            if query.proof is not None:
+                body, length = with_receipt(body, length, receipt)
+        if caller.fresh:
+            headers.append((b"pow-account", self._gateway.gate.account_key(caller.account_id).encode()))
+        headers.append((b"content-type", _JSON if length is None else _BINARY))
+        if length is not None:
+            headers.append((_HEADER_LENGTH, str(length).encode()))
+        return headers, body
+
+
+def split_path(path: str) -> tuple[str, str | None]:
+    """Return model and version of ``/v2/models/NAME[/versions/VERSION]/infer``.
+
+    Examples
+    --------
+    >>> split_path("/v2/models/digits/versions/3/infer")
+    ('digits', '3')
+    """
+    parts = path.split("/")
+    if len(parts) not in _PARTS or (len(parts) == _PARTS[1] and parts[4] != "versions"):
+        msg = "there is no such page; ask /v2/models/NAME/infer"
+        raise NotFound(msg)
+    version = check_name(parts[5], "version") if len(parts) == _PARTS[1] else None
+    return check_name(parts[3]), version
+
+
+async def send_problem(send: Send, problem: Problem) -> None:
+    """Send a refusal."""
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"cache-control", b"no-store")]
+    headers += [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+    await _send(send, problem.status, headers, problem.body())
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _framing(headers: Mapping[bytes, bytes]) -> int | None:
+    """Check how the body is packed and return the length of its JSON part, if stated."""
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        msg = "compressed bodies are not read; send the body as it is"
+        raise UnsupportedMedia(msg)
+    media = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
+    stated = headers.get(_HEADER_LENGTH)
+    if media not in _TYPES:
+        msg = "the body must be application/json, or application/octet-stream with binary tensors"
+        raise UnsupportedMedia(msg)
+    if stated is None:
+        return None
+    if not stated.isdigit() or len(stated) > _MAX_DIGITS:
+        msg = f"{HEADER_LENGTH} must be a number of bytes"
+        raise BadQuery(msg)
+    return int(stated)
+
+
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
+def _proof(headers: Mapping[bytes, bytes], query: Query) -> str | None:
+    """Return the proof of a request; two of them are one too many."""
+    given: Any = _text(headers, b"pow-proof")
+    if given is not None and query.proof is not None:
+        msg = "the request has a proof in its header and another one in its body; send one"
+        raise Forbidden(msg, reason="malformed")
+    return query.proof if given is None else given

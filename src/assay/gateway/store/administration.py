@@ -1,0 +1,118 @@
+"""What operators and start-up do to the store: tiers, alarms, policies, keys."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, select, update
+
+from assay.errors import InvalidInput
+from assay.gateway.store.base import KeyRow, PolicyRow, Retention, Swept
+from assay.gateway.store.books import Books, insert_new
+from assay.gateway.store.engine import Backed
+from assay.gateway.store.schema import MOVES, alarms, journal, keys, micro, policies, unmicro
+from assay.gateway.store.sweep import sweep
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+__all__ = ["Administration"]
+
+
+class Administration(Backed):
+    """Changes that no request makes."""
+
+    def set_tier(self, account_id: str, tier: str, *, now: float, reason: str = "") -> bool:
+        """Move an account to another tier; ``barred`` denies everything. False when unknown."""
+
+        def work(c: Connection) -> bool:
+            books = Books.lock(c, account_id, micro(now))
+            if books is None:
+                return False
+            detail = {"from": books["tier"], "to": tier, "reason": reason}
+            books.row["tier"] = tier
+            books.post("tier", detail=detail)
+            return True
+
+        return self._database.write(work)
+
+    def alarm(self, account_id: str, kind: str, value: float, *, now: float, **detail: object) -> None:
+        """Record an alarm."""
+        row = {"at": micro(now), "account": account_id, "kind": kind, "value": value, "detail": _json(detail)}
+        self._database.write(lambda c: c.execute(insert(alarms).inline(), row) and None)
+
+    def note(self, kind: str, *, now: float, account_id: str = "", **detail: object) -> None:
+        """Add a journal entry that moves no units."""
+        row = {"at": micro(now), "kind": kind, "account": account_id, "query_id": "", "jti": ""}
+        values = dict.fromkeys(MOVES, 0) | row | {"detail": _json(detail)}
+        self._database.write(lambda c: c.execute(insert(journal).inline(), values) and None)
+
+    def record_policy(self, version: int, text: str, *, now: float) -> None:
+        """Remember a policy as the one in force.
+
+        Raises
+        ------
+        InvalidInput
+            If a newer version is in force, or this version has another text: a replica
+            must not fall back to cheaper prices unnoticed.
+        """
+
+        def work(c: Connection) -> None:
+            if c.dialect.name == "postgresql":  # two replicas that start with different policies
+                c.exec_driver_sql("LOCK TABLE policies IN SHARE ROW EXCLUSIVE MODE")
+            found = {row.version: row.text for row in c.execute(select(policies.c.version, policies.c.text))}
+            newest = max(found, default=-1)
+            if version < newest:
+                msg = f"policy version {version} is older than version {newest}, which is in force"
+                raise InvalidInput(msg)
+            if found.get(version, text) != text:
+                msg = f"policy version {version} is known with another text; give the change a new version"
+                raise InvalidInput(msg)
+            row = {"version": version, "recorded_at": micro(now), "active": 1, "text": text}
+            if insert_new(c, policies, row):
+                c.execute(update(policies).where(policies.c.version != version).values(active=0))
+
+        self._database.write(work)
+
+    def policies(self) -> Sequence[PolicyRow]:
+        """Return the recorded policies, newest first."""
+        rows = self._database.read(
+            lambda c: c.execute(select(policies).order_by(policies.c.version.desc())).all()
+        )
+        return [PolicyRow(r.version, unmicro(r.recorded_at), bool(r.active), r.text) for r in rows]
+
+    def record_key(self, key: KeyRow) -> None:
+        """Remember when a key was valid (never the key)."""
+        row = {"kid": key.kid, "not_before": micro(key.not_before), "not_after": micro(key.not_after)}
+
+        def work(c: Connection) -> None:
+            if not insert_new(c, keys, row):
+                c.execute(update(keys).where(keys.c.kid == key.kid).values(**row))
+
+        self._database.write(work)
+
+    def keys(self) -> Sequence[KeyRow]:
+        """Return the known keys, newest first."""
+        rows = self._database.read(
+            lambda c: c.execute(select(keys).order_by(keys.c.not_before.desc(), keys.c.kid)).all()
+        )
+        return [KeyRow(r.kid, unmicro(r.not_before), unmicro(r.not_after)) for r in rows]
+
+    def sweep(self, now: float, retention: Retention | None = None) -> Swept:
+        """Expire credit, bill abandoned reservations and delete what is past retention."""
+        swept = sweep(self._database, now, retention or Retention())
+        self._database.checkpoint()
+        return swept
+
+    def ping(self) -> float:
+        """Return the seconds a round trip to the database takes."""
+        start = time.perf_counter()
+        self._database.read(lambda c: c.exec_driver_sql("SELECT 1").scalar())
+        return time.perf_counter() - start
+
+
+def _json(detail: Mapping[str, object]) -> str:
+    return json.dumps(detail, sort_keys=True, default=str)

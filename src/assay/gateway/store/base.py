@@ -1,0 +1,476 @@
+"""What the gateway asks of its store: the protocol, its questions and its answers.
+
+Every method is one transaction. The store decides nothing about prices: the pricing
+rule is a pure function that runs between a locked read and the write, and what the
+gateway wants of a request comes in as `Terms`. Money-like quantities are *units* of
+work; inside a store they are whole millionths, so that books balance exactly.
+Times are seconds since the epoch and are always given by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from assay.errors import AssayError
+from assay.gateway.store.terms import Budgets, Terms
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from assay.gateway.account import AccountState
+    from assay.gateway.pricing.budgets import Decision, Usage
+
+__all__ = [
+    "AccountView",
+    "Admission",
+    "AlarmRow",
+    "Banked",
+    "Budgets",
+    "Claim",
+    "Conditions",
+    "JournalRow",
+    "KeyRow",
+    "Outcome",
+    "PolicyRow",
+    "QueryRow",
+    "Retention",
+    "SettleRule",
+    "Settled",
+    "Store",
+    "StoreDown",
+    "Swept",
+    "Terms",
+    "TimeBucket",
+]
+
+Outcome: TypeAlias = Literal["serve", "price", "throttle", "deny", "replay"]
+QueryStatus: TypeAlias = Literal["admitted", "settled", "refunded", "expired"]
+SettleRule: TypeAlias = Callable[
+    ["AccountState", "NDArray[np.float64]", "NDArray[np.bool_]"], "tuple[AccountState, Any]"
+]
+"""``rule(state, log_q, duplicates) -> (state', settlement)``; the settlement has ``units``,
+``multiplier`` per item and ``flags``. Of state' the store takes everything but the books (debt,
+credit, reservations, work paid, deposit), which it keeps itself from the settlement's
+units and from the part of the deposit that state' has released."""
+
+
+class StoreDown(AssayError):
+    """The store did not answer: deny the request (503), count it, try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A proof that passed every check, to be claimed once.
+
+    Parameters
+    ----------
+    jti
+        The token's random identifier.
+    exp
+        When the token expires; the claim is kept until ``exp`` plus a margin.
+    units
+        The work it proves.
+    deposit
+        Whether the work is an entry deposit (which buys nothing but the account) and
+        not payment.
+    """
+
+    jti: str
+    exp: float
+    units: float
+    deposit: bool = False
+
+
+class Conditions(Protocol):
+    """What one request has to fulfil: pure functions that run under the account's lock.
+
+    `Terms` are plain numbers; `assay.gateway.admission.RuleTerms` are a policy's own rule.
+    """
+
+    @property
+    def credit_seconds(self) -> float:
+        """How long work paid ahead lasts."""
+        ...
+
+    @property
+    def max_credit_units(self) -> float:
+        """Most credit one account may bank."""
+        ...
+
+    def decide(self, state: AccountState, usage: Usage, n_items: int) -> Decision:
+        """Serve, ask for work, throttle or deny; payments that came along are already booked."""
+        ...
+
+    def reserve(self, state: AccountState, n_items: int) -> float:
+        """Units to hold for the request until its price is known."""
+        ...
+
+    def deposit_part(self, state: AccountState, units: float) -> float:
+        """How much of work that was done as a deposit is one; the rest is payment."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The store's answer to a request that wants in.
+
+    Parameters
+    ----------
+    decision
+        ``serve``: go ahead, ``query_id`` must be settled or refunded. ``price``: ask for
+        ``due_units`` (428). ``throttle``: come back after ``retry_after`` (429). ``deny``:
+        not at all, or after ``retry_after`` (429). ``replay``: the proof was claimed before (409).
+    state
+        The account after the transaction; None for an unknown account.
+    query_id
+        What to settle; None unless served.
+    reason
+        One word: ``ok``, ``deposit``, ``debt``, ``throttled``, ``budget``, ``replay``.
+    detail
+        One sentence for the client; empty when served.
+    due_units
+        Work to ask for when ``price``.
+    deposit
+        Whether that work is the entry deposit.
+    paid_units
+        Work this call claimed; never lost, whatever the decision.
+    reserved_units
+        What this query reserved.
+    retry_after
+        Seconds; None if never.
+    """
+
+    decision: Outcome
+    state: AccountState | None
+    query_id: str | None = None
+    reason: str = "ok"
+    due_units: float = 0.0
+    deposit: bool = False
+    paid_units: float = 0.0
+    reserved_units: float = 0.0
+    retry_after: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The account before (its reservation already dropped) and after a query got its price."""
+
+    query_id: str
+    account_id: str
+    before: AccountState
+    state: AccountState
+    units: float
+    multiplier: float
+    flags: tuple[str, ...] = ()
+    duplicates: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Banked:
+    """The outcome of work paid ahead: ``ok``, ``replay``, or ``full`` (not claimed)."""
+
+    outcome: Literal["ok", "replay", "full"]
+    state: AccountState | None
+    credited_units: float = 0.0
+    expires: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """One row of the operator's accounts page."""
+
+    state: AccountState
+    items_today: int
+    work_today: float
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRow:
+    """One admitted request.
+
+    Once settled, ``log_q`` has one value per item (NaN where the estimator gave none) and
+    ``multiplier`` is the largest of them.
+    """
+
+    id: str
+    at: float
+    account: str
+    model: str
+    digest: str
+    n_items: int
+    status: QueryStatus
+    reserved: float
+    price: float
+    multiplier: float
+    flags: tuple[str, ...]
+    log_q: tuple[float, ...]
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBucket:
+    """Queries between ``start`` and ``start`` + the bucket's width."""
+
+    start: float
+    queries: int
+    items: int
+    units: float
+    alarms: int
+    accounts: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """Something an operator should look at."""
+
+    id: int
+    at: float
+    account: str
+    kind: str
+    value: float
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """One entry of the append-only journal.
+
+    The columns in units are changes. In every entry ``debt - credit + pending`` changes by
+    ``price - (work - deposit) - released - refund + expired``; summed over an account's
+    entries they are its books.
+    """
+
+    id: int
+    at: float
+    kind: str
+    account: str
+    query_id: str
+    jti: str
+    work: float
+    deposit: float
+    price: float
+    released: float
+    refund: float
+    expired: float
+    debt: float
+    credit: float
+    pending: float
+    reserved: float
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """A policy that was in force."""
+
+    version: int
+    recorded_at: float
+    active: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """The public part of a signing key: never the secret."""
+
+    kid: str
+    not_before: float
+    not_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long the sweeper leaves things, in seconds.
+
+    Parameters
+    ----------
+    claims
+        After the token's expiry; longer than the clocks' skew.
+    reservations
+        After which a query that nobody settled (its process died) is billed its
+        reservation; longer than the upstream's time-out and the settlement queue.
+    queries, items, journal, alarms
+        Settled queries, seen item digests, journal entries (which are then folded into
+        one ``carried`` entry per account, so that books still balance) and alarms.
+    batch
+        Rows per transaction, so that requests never wait long for the sweeper.
+    """
+
+    claims: float = 120.0
+    reservations: float = 300.0
+    queries: float = 30 * 86_400.0
+    items: float = 7 * 86_400.0
+    journal: float = 90 * 86_400.0
+    alarms: float = 90 * 86_400.0
+    batch: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many rows a sweep removed or closed."""
+
+    claims: int = 0
+    credits: int = 0
+    reservations: int = 0
+    queries: int = 0
+    items: int = 0
+    journal: int = 0
+    alarms: int = 0
+
+
+class Store(Protocol):
+    """The gateway's memory, shared by all its processes. Synchronous and thread-safe.
+
+    Every method raises `StoreDown` when the database does not answer.
+    """
+
+    # --- the request path -----------------------------------------------------------
+    def account(self, account_id: str) -> AccountState | None:
+        """Return the account's state, or None when nobody knows it."""
+        ...
+
+    def open_account(self, account_id: str, tier: str, now: float) -> AccountState:
+        """Create the account unless it exists; return its state."""
+        ...
+
+    def admit(
+        self,
+        account_id: str,
+        *,
+        n_items: int,
+        terms: Conditions,
+        now: float,
+        claim: Claim | None = None,
+        digest: str = "",
+        model: str = "",
+        policy_version: int = 0,
+        tier: str = "standard",
+    ) -> Admission:
+        """Claim the proof, pay debt and reserve the request, or say what is missing."""
+        ...
+
+    def settle(
+        self,
+        query_id: str,
+        rule: SettleRule,
+        *,
+        log_q: NDArray[np.float64],
+        now: float,
+        item_digests: Sequence[bytes] = (),
+    ) -> Settled | None:
+        """Replace the reservation by the rule's price; None when the query is not open."""
+        ...
+
+    def charge(self, query_id: str, units: float, *, now: float) -> Settled | None:
+        """Settle at a flat price, when there is no estimate; None when it is not open."""
+        ...
+
+    def refund(self, query_id: str, *, now: float, reason: str = "") -> bool:
+        """Undo a query that got no answer; what was paid for it stays with the account."""
+        ...
+
+    def bank(
+        self, account_id: str, claim: Claim, *, terms: Conditions, now: float, tier: str = "standard"
+    ) -> Banked:
+        """Claim work paid ahead: as the entry deposit, against debt, else as credit."""
+        ...
+
+    def amend(
+        self, account_id: str, name: str, change: Callable[[bytes | None], bytes | None], *, now: float
+    ) -> bytes | None:
+        """Read, change and write a named piece of the account's state; again when another was faster."""
+        ...
+
+    # --- administration ---------------------------------------------------------------
+    def set_tier(self, account_id: str, tier: str, *, now: float, reason: str = "") -> bool:
+        """Move an account to another tier; ``barred`` denies everything."""
+        ...
+
+    def alarm(self, account_id: str, kind: str, value: float, *, now: float, **detail: object) -> None:
+        """Record an alarm."""
+        ...
+
+    def note(self, kind: str, *, now: float, account_id: str = "", **detail: object) -> None:
+        """Add a journal entry that moves no units."""
+        ...
+
+    def record_policy(self, version: int, text: str, *, now: float) -> None:
+        """Remember a policy as the one in force; raises InvalidInput for an older version."""
+        ...
+
+    def policies(self) -> Sequence[PolicyRow]:
+        """Return the recorded policies, newest first."""
+        ...
+
+    def record_key(self, key: KeyRow) -> None:
+        """Remember when a key was valid (never the key)."""
+        ...
+
+    def keys(self) -> Sequence[KeyRow]:
+        """Return the known keys, newest first."""
+        ...
+
+    def sweep(self, now: float, retention: Retention | None = None) -> Swept:
+        """Expire credit, bill abandoned reservations and delete what is past retention."""
+        ...
+
+    def ping(self) -> float:
+        """Return the seconds a round trip to the database takes."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    # --- the operator's questions -------------------------------------------------------
+    def accounts(
+        self,
+        *,
+        order: Literal["recent", "debt", "work", "queries", "cusum", "epsilon"] = "recent",
+        offset: int = 0,
+        limit: int = 50,
+        prefix: str = "",
+    ) -> tuple[Sequence[AccountView], int]:
+        """Return one page of accounts and how many there are."""
+        ...
+
+    def queries(
+        self,
+        *,
+        account: str | None = None,
+        since: float = 0.0,
+        until: float | None = None,
+        limit: int = 100,
+    ) -> Sequence[QueryRow]:
+        """Return admitted requests, newest first."""
+        ...
+
+    def history(
+        self, *, since: float, until: float, width: float = 3600.0, account: str | None = None
+    ) -> Sequence[TimeBucket]:
+        """Return queries over time in buckets of ``width`` seconds, oldest first, gaps left out."""
+        ...
+
+    def alarms(
+        self, *, account: str | None = None, since: float = 0.0, limit: int = 100
+    ) -> Sequence[AlarmRow]:
+        """Return alarms, newest first."""
+        ...
+
+    def journal(
+        self, *, after: int = 0, limit: int = 1000, account: str | None = None
+    ) -> Sequence[JournalRow]:
+        """Return journal entries with an id above ``after``, oldest first.
+
+        An entry of kind ``carried`` holds the sums of older entries that it replaced.
+        """
+        ...
+
+    def unbalanced(self) -> Sequence[str]:
+        """Return the accounts whose books differ from their journal: always empty, or a defect."""
+        ...

@@ -1,0 +1,327 @@
+"""The request path of the store: claim, pay, reserve, settle, refund, bank."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from sqlalchemy import bindparam, delete, select, update
+
+from assay.errors import InvalidInput
+from assay.gateway.account import AccountState
+from assay.gateway.pricing.budgets import Usage
+from assay.gateway.store.base import Admission, Banked, Settled, StoreDown
+from assay.gateway.store.books import Books, state_of
+from assay.gateway.store.engine import Backed
+from assay.gateway.store.once import insert_new
+from assay.gateway.store.schema import accounts, micro, states, unmicro
+from assay.gateway.store.steps import (
+    MAX_NAME,
+    Price,
+    book_price,
+    check_name,
+    claim_once,
+    find_duplicates,
+    new_query_id,
+    raise_alarm,
+    refusal,
+    whole,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from sqlalchemy import Connection
+
+    from assay.gateway.store.base import Claim, Conditions, SettleRule
+
+__all__ = ["Requests"]
+
+T = TypeVar("T")
+
+_ACCOUNT = select(accounts).where(accounts.c.id == bindparam("id"))
+_USED = "the proof was redeemed before"
+_AMENDS = 32
+_CREDIT_SECONDS = 7 * 86_400
+
+
+class _Unchanged(Exception):
+    """Leave the transaction without a change."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Requests(Backed):
+    """What happens to an account between a request and its price."""
+
+    # --- the request path ---------------------------------------------------------------
+    def account(self, account_id: str) -> AccountState | None:
+        """Return the account's state, or None when nobody knows it."""
+        row = self._database.read(lambda c: c.execute(_ACCOUNT, {"id": account_id}).first())
+        return None if row is None else state_of(row._mapping)  # type: ignore[arg-type]  # noqa: SLF001 - a mapping by column name
+
+    def open_account(self, account_id: str, tier: str, now: float) -> AccountState:
+        """Create the account unless it exists; return its state."""
+        check_name(account_id, "account")
+        return self._change(lambda c: Books.open(c, account_id, tier, micro(now)).state)
+
+    def admit(
+        self,
+        account_id: str,
+        *,
+        n_items: int,
+        terms: Conditions,
+        now: float,
+        claim: Claim | None = None,
+        digest: str = "",
+        model: str = "",
+        policy_version: int = 0,
+        tier: str = "standard",
+    ) -> Admission:
+        """Claim the proof, pay debt and reserve the request, or say what is missing.
+
+        One transaction under the account's lock: either all of it happened or nothing.
+        """
+        check_name(account_id, "account")
+        if n_items < 1:
+            msg = f"a request has at least one item, got {n_items}"
+            raise InvalidInput(msg)
+        at = micro(now)
+
+        def work(c: Connection) -> Admission:
+            books = Books.lock(c, account_id, at)
+            if books is None and claim is None:
+                stranger = AccountState(account_id, tier)
+                asked = terms.decide(stranger, Usage(), n_items)
+                if asked.action != "serve":
+                    # A stranger without a proof leaves no trace: asking is free of writes.
+                    return refusal(asked, None)
+            if books is None:
+                books = Books.open(c, account_id, tier, at)
+            asked = terms.decide(books.state, books.usage, n_items)
+            if asked.action in ("throttle", "deny"):
+                # Decided before the claim: the client keeps its proof.
+                raise _Unchanged(refusal(asked, books.state))
+            jti, paid = "", 0.0
+            if claim is not None:
+                if not claim_once(c, books, claim, terms):
+                    raise _Unchanged(Admission("replay", books.state, reason="replay", detail=_USED))
+                jti, paid = claim.jti, claim.units
+                asked = terms.decide(books.state, books.usage, n_items)
+            if asked.action != "serve":
+                if books.touched:
+                    books.post("pay" if claim else "expire", jti=jti)
+                return refusal(asked, books.state, paid)
+            reserve = whole(terms.reserve(books.state, n_items))
+            books.reserve(reserve, n_items)
+            query_id = new_query_id(books.now)
+            opened = {
+                "id": query_id,
+                "at": books.now,
+                "settled_at": None,
+                "account": account_id,
+                "model": model[:MAX_NAME],
+                "digest": digest[:MAX_NAME],
+                "n_items": n_items,
+                "status": "admitted",
+                "reserved": reserve,
+                "price": 0,
+                "multiplier": 1.0,
+                "flags": "",
+                "log_q": b"",
+                "policy_version": policy_version,
+            }
+            books.post("admit", jti=jti, opened=opened)
+            held = unmicro(reserve)
+            return Admission("serve", books.state, query_id, paid_units=paid, reserved_units=held)
+
+        return self._change(work)
+
+    def settle(
+        self,
+        query_id: str,
+        rule: SettleRule,
+        *,
+        log_q: NDArray[np.float64],
+        now: float,
+        item_digests: Sequence[bytes] = (),
+    ) -> Settled | None:
+        """Replace the reservation by the rule's price; None when the query is not open.
+
+        Parameters
+        ----------
+        query_id
+            From `admit`.
+        rule
+            Pure function of the state without this query's reservation.
+        log_q
+            One value per item, at most 0.
+        now
+            Seconds.
+        item_digests
+            One per item: what this account sent before, here or in the same request, is
+            handed to the rule as a duplicate.
+        """
+        log_q = np.asarray(log_q, dtype=np.float64)
+        if log_q.ndim != 1 or bool((log_q > 0.0).any()):
+            msg = "log_q holds one log probability (at most 0, or NaN for none) per item"
+            raise InvalidInput(msg)
+
+        def price(c: Connection, books: Books, n_items: int) -> Price:
+            if len(log_q) != n_items or (item_digests and len(item_digests) != n_items):
+                msg = f"query {query_id} has {n_items} items, got {len(log_q)} values of log q"
+                raise InvalidInput(msg)
+            duplicates = find_duplicates(c, books["id"], item_digests, books.now, n_items)
+            before = books.state
+            after, settlement = rule(before, log_q, duplicates)
+            books.learn(after)
+            if "alarm" in settlement.flags:
+                raise_alarm(c, books, after, query_id)
+            return Price(
+                units=whole(float(np.sum(settlement.units))),
+                after=after,
+                released=micro(max(0.0, after.released - before.released)),
+                multiplier=float(np.max(settlement.multiplier, initial=1.0)),
+                flags=tuple(settlement.flags),
+                log_q=log_q.astype("<f4").tobytes(),
+                duplicates=tuple(duplicates.tolist()),
+            )
+
+        return self._close(query_id, price, now, "settle")
+
+    def charge(self, query_id: str, units: float, *, now: float) -> Settled | None:
+        """Settle at a flat price, when there is no estimate; None when it is not open."""
+        flat = whole(units)
+        return self._close(query_id, lambda _c, _b, _n: Price(flat), now, "charge")
+
+    def refund(self, query_id: str, *, now: float, reason: str = "") -> bool:
+        """Undo a query that got no answer: its reservation goes, its price becomes credit.
+
+        The claim stays claimed, and what its proof paid stays with the account.
+        """
+
+        def work(c: Connection) -> bool:
+            found = Books.lock_query(c, query_id, micro(now))
+            if found is None or found[1].status not in ("admitted", "settled"):
+                return False
+            books, query = found
+            if query.status == "admitted":
+                books.unreserve(query.reserved, query.at, items=query.n_items)
+            else:
+                books.refund(query.price, books.now + micro(_CREDIT_SECONDS))
+            closed = {"id": query_id, "status": "refunded", "settled_at": books.now}
+            books.post("refund", closed=closed, detail={"reason": reason} if reason else None)
+            return True
+
+        return self._change(work)
+
+    def bank(
+        self, account_id: str, claim: Claim, *, terms: Conditions, now: float, tier: str = "standard"
+    ) -> Banked:
+        """Claim work paid ahead: as the entry deposit, against debt, else as credit."""
+        check_name(account_id, "account")
+        at = micro(now)
+
+        def work(c: Connection) -> Banked:
+            books = Books.open(c, account_id, tier, at)
+            before = books["credit"]
+            if not claim_once(c, books, claim, terms):
+                raise _Unchanged(Banked("replay", books.state))
+            rest = books["credit"] - before
+            if rest > 0 and unmicro(books["credit"]) > terms.max_credit_units:
+                raise _Unchanged(Banked("full", books.state))  # the claim is rolled back as well
+            books.post("bank", jti=claim.jti)
+            expires = unmicro(books.now) + terms.credit_seconds if rest > 0 else None
+            return Banked("ok", books.state, unmicro(rest), expires)
+
+        return self._change(work)
+
+    def amend(
+        self, account_id: str, name: str, change: Callable[[bytes | None], bytes | None], *, now: float
+    ) -> bytes | None:
+        """Read, change and write a named piece of the account's state.
+
+        ``change`` gets what is stored (None at first) and returns what to store; None deletes it.
+        It runs outside of any transaction, and again when somebody else was faster.
+
+        Raises
+        ------
+        StoreDown
+            If others were faster too many times.
+        """
+        key = (states.c.account == account_id, states.c.name == name)
+        for attempt in range(_AMENDS):
+            row = self._database.read(
+                lambda c: c.execute(select(states.c.data, states.c.version).where(*key)).first()
+            )
+            new = change(None if row is None else bytes(row.data))
+            if self._replace(account_id, name, None if row is None else row.version, new, micro(now)):
+                return new
+            time.sleep(0.002 * attempt * secrets.SystemRandom().random())
+        msg = f"the state {name!r} of an account is changed too often to be changed once more"
+        raise StoreDown(msg)
+
+    def _replace(self, account_id: str, name: str, version: int | None, new: bytes | None, at: int) -> bool:
+        """Write a new state if the old one is still there; tell whether it was."""
+        if version is None and new is None:
+            return True
+        row = {"account": account_id, "name": name, "data": new, "version": 0, "updated_at": at}
+        if version is None:
+            return self._database.write(lambda c: insert_new(c, states, row))
+        old = (states.c.account == account_id, states.c.name == name, states.c.version == version)
+        if new is None:
+            return self._database.write(lambda c: c.execute(delete(states).where(*old)).rowcount == 1)
+        values = {"data": new, "version": version + 1, "updated_at": at}
+        return self._database.write(
+            lambda c: c.execute(update(states).where(*old).values(**values)).rowcount == 1
+        )
+
+    # --- parts of the above ---------------------------------------------------------------
+    def _change(self, work: Callable[[Connection], T]) -> T:
+        """Commit the work, or roll it back and return the answer that it left with."""
+        try:
+            return self._database.write(work)
+        except _Unchanged as left:
+            answer: T = left.answer
+            return answer
+
+    def _close(
+        self, query_id: str, price: Callable[[Connection, Books, int], Price], now: float, kind: str
+    ) -> Settled | None:
+        def work(c: Connection) -> Settled | None:
+            found = Books.lock_query(c, query_id, micro(now))
+            if found is None or found[1].status != "admitted":
+                return None
+            books, query = found
+            books.unreserve(query.reserved, query.at)
+            before = books.state
+            priced = price(c, books, query.n_items)
+            book_price(books, priced)
+            if priced.released:
+                books.release(priced.released, books.now + micro(_CREDIT_SECONDS))
+            closed = {
+                "id": query_id,
+                "status": "settled",
+                "settled_at": books.now,
+                "price": priced.units,
+                "multiplier": priced.multiplier,
+                "flags": ",".join(priced.flags),
+                "log_q": priced.log_q,
+            }
+            books.post(kind, closed=closed)
+            return Settled(
+                query_id,
+                books["id"],
+                before,
+                books.state,
+                unmicro(priced.units),
+                priced.multiplier,
+                priced.flags,
+                priced.duplicates,
+            )
+
+        return self._change(work)

@@ -1,0 +1,1 @@
+"""What stands behind the gateway: a model of our own, or another inference server."""
