@@ -188,6 +188,43 @@ def as_binary(x, **members):
     return head + x.tobytes(), {"Inference-Header-Content-Length": str(len(head))}
 
 
+async def ask(app, body, length=None, proof=None, path=INFER, key=None):
+    """Ask without an HTTP client, which would refuse to send much of this."""
+    headers = [(b"content-length", str(len(body)).encode())]
+    if length is not None:
+        headers.append((b"inference-header-content-length", length))
+    if proof is not None:
+        headers.append((b"pow-proof", proof))
+    if path.startswith("/pow"):
+        headers.append((b"content-type", b"application/json"))
+    if key is not None:
+        headers.append((b"authorization", f"Bearer {key}".encode()))
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "root_path": "",
+        "scheme": "http",
+        "http_version": "1.1",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    content = b"".join(message.get("body", b"") for message in sent[1:])
+    return sent[0]["status"], dict(sent[0]["headers"]), content
+
+
 def solve(token):
     """Return the proof of a challenge."""
     claims, seed = read_claims(token), sha256_puzzle.seed(token)

@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 
-from assay.gateway.store.base import Claim, Terms
+from flat_terms import Terms
+
+from assay.gateway.store.base import Claim
 from assay.gateway.store.sql import SqlStore
 
 T0 = 1_600_000_000.0

@@ -3,12 +3,10 @@ from __future__ import annotations
 import pytest
 
 from assay.gateway.account import AccountState
-from assay.gateway.admission import request_terms
+from assay.gateway.admission import by_tier, request_terms
 from assay.gateway.policy import Policy
 from assay.gateway.policy_parts import Budgets, Pricing, Tier
 from assay.gateway.pricing import Usage, open_rule
-from assay.gateway.store.terms import Budgets as FlatBudgets
-from assay.gateway.store.terms import Terms, by_tier
 
 BUSY = Usage(queries=10, work=10.0, seconds_left=100.0, idle_seconds=0.0)
 
@@ -69,9 +67,7 @@ def test_tiers_that_detectors_give(tier, action):
         ({"work_per_day": 10.0}, AccountState("a"), "deny"),
     ],
 )
-def test_flat_totals_agree_with_the_policys(limits, state, action):
-    flat = Terms(reserve_units=1.0, cap_units=100.0, budgets=FlatBudgets(**limits))
-    assert flat.decide(state, BUSY, 2).action == action
+def test_totals_of_the_policy_count(limits, state, action):
     policy = Policy(
         budgets=Budgets(**({"throttle_at": 1.0} | limits)),
         pricing=Pricing(deposit_units=0.0),

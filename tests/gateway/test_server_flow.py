@@ -24,6 +24,7 @@ from serving import (
     serving,
     solve,
 )
+from serving import ask as call
 
 from assay.gateway.keys import Clock
 from assay.gateway.policy import Budgets
@@ -557,16 +558,16 @@ def test_a_flood_of_challenges_runs_no_model_and_no_estimator(gateway):
     calls, count = estimator.calls, gateway.upstream.count
     assert calls == count == 1
 
+    query = json.dumps(as_json(rows(2))).encode()
+    body = json.dumps({"model": "m", "query_digest": "0" * 64, "n_items": 4}).encode()
+
     async def flood():
-        post = gateway.http.post
-        body = {"model": "m", "query_digest": "0" * 64, "n_items": 4}
-        headers = {"Authorization": f"Bearer {key}"}
         for _ in range(10):
             found = await asyncio.gather(
-                *(post("/pow/v1/challenge", json=body, headers=headers) for _ in range(50)),
-                *(post(INFER, json=as_json(rows(2))) for _ in range(50)),
+                *(call(gateway.app, body, path="/pow/v1/challenge", key=key) for _ in range(50)),
+                *(call(gateway.app, query) for _ in range(50)),
             )
-            assert {response.status_code for response in found} == {200, 428}
+            assert {status for status, _, _ in found} == {200, 428}
 
     gateway.run(flood(), 60)
     assert (estimator.calls, gateway.upstream.count) == (calls, count)
@@ -577,10 +578,11 @@ def test_a_flood_of_bad_proofs_costs_no_inference_and_no_write(gateway):
     token, _, _ = solve(ask(gateway, x)["challenge"]).partition(";")
     before = len(gateway.store.journal(limit=1000))
 
+    body, bad = json.dumps(as_json(x)).encode(), f"{token};1,2,3,4".encode()
+
     async def flood():
-        bad = {"PoW-Proof": f"{token};1,2,3,4"}
-        found = [await gateway.http.post(INFER, json=as_json(x), headers=bad) for _ in range(200)]
-        assert {response.status_code for response in found} == {403}
+        found = [await call(gateway.app, body, proof=bad) for _ in range(500)]
+        assert {status for status, _, _ in found} == {403}
 
     gateway.run(flood())
     assert gateway.upstream.count == 0
@@ -595,10 +597,11 @@ def test_the_price_tells_nothing_about_its_own_query(tmp_path):
         key = gateway.open_account()
         rng, prices, leaks, high, exact = np.random.default_rng(0), [], [], [], []
         for block in range(8):
-            gateway.settled()
-            found = []
+            shape, found = (1 + block % 3, 8), []
+            while gateway.infer(rng.normal(size=shape).astype(np.float32), key=key).status_code == 200:
+                gateway.settled()
             for _ in range(24):
-                x = rng.normal(size=(1 + block % 3, 8)).astype(np.float32)
+                x = rng.normal(size=shape).astype(np.float32)
                 offer = gateway.infer(x, key=key)
                 assert offer.status_code == 428
                 prices.append(offer.json()["bits"])
@@ -700,3 +703,42 @@ def test_answer_defences_change_what_is_shown_not_what_is_billed(tmp_path):
         proof = solve(ask(gateway, x)["challenge"])
         shown = np.array(gateway.infer(x, proof=proof).json()["outputs"][0]["data"]).reshape(2, CLASSES)
         assert set(np.unique(shown)) <= {0.0, 1.0} or (shown > 0).sum() == 2
+
+
+def test_exact_timing_prices_the_query_itself_but_only_for_who_has_paid_ahead(tmp_path):
+    from assay.errors import InvalidInput
+    from assay.gateway.server.quotes import Quotes
+
+    with pytest.raises(InvalidInput, match="exact timing needs"), serving(tmp_path, exact()):
+        pass
+    estimator = Watched()
+    policy = exact()
+    with serving(tmp_path, make_policy(version=2)) as gateway:
+        gateway.gateway.quotes, gateway.gateway.policy = Quotes(estimator), policy
+        x = rows(1, seed=3)
+        asked = ask(gateway, x)
+        assert estimator.calls == 0
+        key = asked["account_key"]
+        assert gateway.infer(x, proof=solve(asked["challenge"])).status_code == 200
+        assert estimator.calls == 1
+        for i in range(10):
+            ask(gateway, rows(1, seed=i), key=key)
+        assert estimator.calls == 1  # who has not paid ahead learns nothing and costs nothing
+        bank = {"purpose": "credit", "units": 40}
+        headers = {"Authorization": f"Bearer {key}"}
+        challenge = gateway.post("/pow/v1/challenge", json=bank, headers=headers).json()["challenge"]
+        gateway.post("/pow/v1/redeem", json={"proof": solve(challenge)})
+        gateway.settled()
+        before = gateway.store.queries(limit=1)[0].id
+        y = rows(1, seed=4)
+        assert gateway.infer(y, key=key).status_code == 200
+        gateway.settled()
+        assert estimator.calls == 2
+        query = gateway.store.queries(limit=1)[0]
+        assert query.id != before
+        assert query.log_q[0] == pytest.approx(truth(y)[0], rel=1e-6)
+        assert query.reserved == pytest.approx(query.price, rel=1e-4) or query.reserved == 0
+
+
+def exact():
+    return make_policy(timing="exact")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -30,7 +31,7 @@ POLICY = Policy(
     limits=Limits(max_items=4),
 )
 PRICES = open_rule(POLICY)
-TERMS = request_terms(POLICY, PRICES)
+TERMS = dataclasses.replace(request_terms(POLICY, PRICES), credit_seconds=600.0)
 ACCOUNTS = st.sampled_from("abc")
 UNITS = st.integers(1, 30_000_000).map(lambda millionths: millionths / 1e6)
 KEEP = Retention(claims=500.0, reservations=300.0, queries=2000.0, items=100.0, journal=1500.0, batch=4)
@@ -56,6 +57,11 @@ class Books(RuleBasedStateMachine):
 
     def teardown(self):
         self.store.close()
+
+    @staticmethod
+    def _one(data, queries):
+        # Their names are random: chosen by number, the same draw means the same query again.
+        return list(queries)[data.draw(st.integers(0, len(queries) - 1))]
 
     def _state(self, account):
         return self.store.account(account)
@@ -123,7 +129,7 @@ class Books(RuleBasedStateMachine):
         data=st.data(), log_q=st.lists(st.sampled_from([-80.0, -10.0, -0.7, np.nan]), min_size=4, max_size=4)
     )
     def settle(self, data, log_q):
-        query = data.draw(st.sampled_from(sorted(self.running)))
+        query = self._one(data, self.running)
         account, _, _, n_items = self.running.pop(query)
         before = self._state(account)
         digests = [bytes([int(np.nan_to_num(abs(x)))]) * 16 for x in log_q[:n_items]]
@@ -139,7 +145,7 @@ class Books(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data(), units=UNITS)
     def charge(self, data, units):
-        query = data.draw(st.sampled_from(sorted(self.running)))
+        query = self._one(data, self.running)
         account = self.running.pop(query)[0]
         assert self.store.charge(query, units, now=self.now) is not None
         self.prices[account] += round(units * 1e6)
@@ -148,7 +154,7 @@ class Books(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def refund_running(self, data):
-        query = data.draw(st.sampled_from(sorted(self.running)))
+        query = self._one(data, self.running)
         self.running.pop(query)
         assert self.store.refund(query, now=self.now)
         assert not self.store.refund(query, now=self.now)
@@ -156,7 +162,7 @@ class Books(RuleBasedStateMachine):
     @precondition(lambda self: self.settled)
     @rule(data=st.data())
     def refund_settled(self, data):
-        query = data.draw(st.sampled_from(sorted(self.settled)))
+        query = self._one(data, self.settled)
         account, price = self.settled.pop(query)
         if self.store.refund(query, now=self.now):  # the sweeper may have forgotten it
             self.given[account] += price

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from flat_terms import Terms
 
 from assay.errors import InvalidInput
 from assay.gateway.account import AccountState
@@ -13,9 +14,8 @@ from assay.gateway.policy import Policy
 from assay.gateway.policy_parts import Budgets as PolicyBudgets
 from assay.gateway.policy_parts import Pricing
 from assay.gateway.pricing import open_rule
-from assay.gateway.store.base import Claim, Terms
+from assay.gateway.store.base import Claim
 from assay.gateway.store.sql import SqlStore
-from assay.gateway.store.terms import Budgets
 
 T0 = 1_600_000_000.0
 FLAT = Terms(reserve_units=2.0, cap_units=20.0, free_units=5.0)
@@ -232,13 +232,14 @@ def test_credit_expires_and_what_ends_first_is_spent_first(store):
 @pytest.mark.parametrize(
     ("budgets", "decision", "reason"),
     [
-        (Budgets(queries_per_day=10), "deny", "budget"),
-        (Budgets(work_per_day=12.0), "deny", "budget"),
-        (Budgets(queries_per_day=100, throttle_at=0.04, throttle_hz=0.5), "throttle", "throttled"),
+        ({"queries_per_day": 10}, "deny", "budget"),
+        ({"work_per_day": 8.0}, "deny", "budget"),
+        ({"queries_per_day": 100, "throttle_at": 0.04, "throttle_hz": 0.5}, "throttle", "throttled"),
     ],
 )
 def test_totals_stop_an_account_before_its_proof_is_claimed(store, budgets, decision, reason):
-    terms = Terms(reserve_units=2.0, cap_units=1000.0, budgets=budgets)
+    pricing = Pricing(deposit_units=0.0, free_units=500.0, debt_cap_units=500.0)
+    terms = request_terms(Policy(budgets=PolicyBudgets(**budgets), pricing=pricing))
     assert store.admit("a", n_items=4, terms=terms, now=T0).decision == "serve"
     stopped = store.admit("a", n_items=7, terms=terms, now=T0 + 1, claim=proof(1, 50.0))
     assert (stopped.decision, stopped.reason) == (decision, reason)

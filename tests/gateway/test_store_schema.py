@@ -5,10 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
+from flat_terms import Terms
 
 from assay.errors import InvalidInput
 from assay.gateway.store import schema
-from assay.gateway.store.base import Claim, KeyRow, Retention, StoreDown, Terms
+from assay.gateway.store.base import Claim, KeyRow, Retention, StoreDown
 from assay.gateway.store.engine import Database
 from assay.gateway.store.migrations import MIGRATIONS, migrate, schema_version
 from assay.gateway.store.sql import SqlStore

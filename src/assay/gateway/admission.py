@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 
 from assay.gateway.account import AccountState
 from assay.gateway.pricing import Decision, Usage, decide, open_rule
-from assay.gateway.store.terms import by_tier
 
 if TYPE_CHECKING:
     from assay.gateway.policy import Policy
     from assay.gateway.pricing import Rule
 
-__all__ = ["RuleTerms", "request_terms"]
+__all__ = ["BARRED", "THROTTLED", "RuleTerms", "by_tier", "request_terms"]
+
+BARRED = "barred"
+"""The tier of an account that gets nothing."""
+
+THROTTLED = "throttled"
+"""The tier of an account that a detector has slowed down."""
 
 _WEEK = 7 * 86_400.0
 _BANKED_DEPOSITS = 4.0
@@ -101,3 +106,20 @@ def request_terms(
         quote,
         max_credit_units=most if most > 0.0 else float("inf"),
     )
+
+
+def by_tier(state: AccountState, usage: Usage, n_items: int, throttle_hz: float) -> Decision | None:
+    """Return the refusal of an account that was barred or slowed down, or None.
+
+    Examples
+    --------
+    >>> by_tier(AccountState("a", tier="barred"), Usage(), 1, 1.0).action
+    'deny'
+    """
+    if state.tier == BARRED:
+        return Decision("deny", reason="the account is barred")
+    if state.tier == THROTTLED:
+        wait = n_items / throttle_hz - usage.idle_seconds
+        if wait > 0.0:
+            return Decision("throttle", retry_after=wait, reason="the account is slowed down")
+    return None

@@ -11,8 +11,9 @@ from sqlalchemy import insert, select, update
 
 from assay.errors import InvalidInput
 from assay.gateway.store.base import KeyRow, PolicyRow, Retention, Swept
-from assay.gateway.store.books import Books, insert_new
+from assay.gateway.store.books import Books
 from assay.gateway.store.engine import Backed
+from assay.gateway.store.once import insert_new
 from assay.gateway.store.schema import MOVES, alarms, journal, keys, micro, policies, unmicro
 from assay.gateway.store.sweep import sweep
 

@@ -9,12 +9,22 @@ Times are seconds since the epoch and are always given by the caller.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from assay.errors import AssayError
-from assay.gateway.store.terms import Budgets, Terms
+from assay.gateway.store.rows import (
+    AccountView,
+    AlarmRow,
+    JournalRow,
+    KeyRow,
+    PolicyRow,
+    QueryRow,
+    Retention,
+    Swept,
+    TimeBucket,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +38,6 @@ __all__ = [
     "Admission",
     "AlarmRow",
     "Banked",
-    "Budgets",
     "Claim",
     "Conditions",
     "JournalRow",
@@ -42,12 +51,10 @@ __all__ = [
     "Store",
     "StoreDown",
     "Swept",
-    "Terms",
     "TimeBucket",
 ]
 
 Outcome: TypeAlias = Literal["serve", "price", "throttle", "deny", "replay"]
-QueryStatus: TypeAlias = Literal["admitted", "settled", "refunded", "expired"]
 SettleRule: TypeAlias = Callable[
     ["AccountState", "NDArray[np.float64]", "NDArray[np.bool_]"], "tuple[AccountState, Any]"
 ]
@@ -87,7 +94,7 @@ class Claim:
 class Conditions(Protocol):
     """What one request has to fulfil: pure functions that run under the account's lock.
 
-    `Terms` are plain numbers; `assay.gateway.admission.RuleTerms` are a policy's own rule.
+    `assay.gateway.admission.RuleTerms` makes them of a policy.
     """
 
     @property
@@ -177,150 +184,6 @@ class Banked:
     state: AccountState | None
     credited_units: float = 0.0
     expires: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AccountView:
-    """One row of the operator's accounts page."""
-
-    state: AccountState
-    items_today: int
-    work_today: float
-    created_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class QueryRow:
-    """One admitted request.
-
-    Once settled, ``log_q`` has one value per item (NaN where the estimator gave none) and
-    ``multiplier`` is the largest of them.
-    """
-
-    id: str
-    at: float
-    account: str
-    model: str
-    digest: str
-    n_items: int
-    status: QueryStatus
-    reserved: float
-    price: float
-    multiplier: float
-    flags: tuple[str, ...]
-    log_q: tuple[float, ...]
-    policy_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class TimeBucket:
-    """Queries between ``start`` and ``start`` + the bucket's width."""
-
-    start: float
-    queries: int
-    items: int
-    units: float
-    alarms: int
-    accounts: int
-
-
-@dataclass(frozen=True, slots=True)
-class AlarmRow:
-    """Something an operator should look at."""
-
-    id: int
-    at: float
-    account: str
-    kind: str
-    value: float
-    detail: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class JournalRow:
-    """One entry of the append-only journal.
-
-    The columns in units are changes. In every entry ``debt - credit + pending`` changes by
-    ``price - (work - deposit) - released - refund + expired``; summed over an account's
-    entries they are its books.
-    """
-
-    id: int
-    at: float
-    kind: str
-    account: str
-    query_id: str
-    jti: str
-    work: float
-    deposit: float
-    price: float
-    released: float
-    refund: float
-    expired: float
-    debt: float
-    credit: float
-    pending: float
-    reserved: float
-    detail: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyRow:
-    """A policy that was in force."""
-
-    version: int
-    recorded_at: float
-    active: bool
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeyRow:
-    """The public part of a signing key: never the secret."""
-
-    kid: str
-    not_before: float
-    not_after: float
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How long the sweeper leaves things, in seconds.
-
-    Parameters
-    ----------
-    claims
-        After the token's expiry; longer than the clocks' skew.
-    reservations
-        After which a query that nobody settled (its process died) is billed its
-        reservation; longer than the upstream's time-out and the settlement queue.
-    queries, items, journal, alarms
-        Settled queries, seen item digests, journal entries (which are then folded into
-        one ``carried`` entry per account, so that books still balance) and alarms.
-    batch
-        Rows per transaction, so that requests never wait long for the sweeper.
-    """
-
-    claims: float = 120.0
-    reservations: float = 300.0
-    queries: float = 30 * 86_400.0
-    items: float = 7 * 86_400.0
-    journal: float = 90 * 86_400.0
-    alarms: float = 90 * 86_400.0
-    batch: int = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """How many rows a sweep removed or closed."""
-
-    claims: int = 0
-    credits: int = 0
-    reservations: int = 0
-    queries: int = 0
-    items: int = 0
-    journal: int = 0
-    alarms: int = 0
 
 
 class Store(Protocol):

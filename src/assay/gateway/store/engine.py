@@ -81,6 +81,12 @@ class Database:
         self._writer: threading.RLock | None = None
         self._reader: threading.RLock | None = None
         self.engine = self._sqlite(parsed) if self.kind == "sqlite" else self._postgresql(parsed, pool_size)
+        # A single statement needs no transaction around it, which would be two round trips more.
+        self._reading = (
+            self.engine
+            if self.kind == "sqlite"
+            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
 
     def _sqlite(self, url: URL) -> Engine:
         synchronous = str(url.query.get("synchronous", "NORMAL")).upper()
@@ -123,9 +129,10 @@ class Database:
             f"-c statement_timeout={milliseconds} -c lock_timeout={milliseconds} "
             f"-c idle_in_transaction_session_timeout={4 * milliseconds} -c timezone=UTC"
         )
-        arguments: dict[str, Any] = {"connect_timeout": max(2, int(self._timeout))}
-        if "options" not in url.query:
-            arguments["options"] = options
+        given = url.query.get("options", "")
+        options = f"{given if isinstance(given, str) else ' '.join(given)} {options}".strip()
+        url = url.difference_update_query(["options"])
+        arguments: dict[str, Any] = {"connect_timeout": max(2, int(self._timeout)), "options": options}
         try:
             return create_engine(
                 url,
@@ -141,7 +148,7 @@ class Database:
             raise MissingDependency(msg) from error
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run ``work`` in a transaction that changes nothing."""
+        """Run ``work``, which changes nothing; on PostgreSQL each of its statements sees its own moment."""
         return self._run(work, write=False)
 
     def write(self, work: Callable[[Connection], T]) -> T:
@@ -162,7 +169,8 @@ class Database:
         for attempt in range(_ATTEMPTS):
             committing = False
             try:
-                with self._turn(write=write), self.engine.connect() as connection:
+                engine = self.engine if write else self._reading
+                with self._turn(write=write), engine.connect() as connection:
                     if write:
                         connection.execution_options(**{_WRITE: True})
                     with connection.begin() as transaction:

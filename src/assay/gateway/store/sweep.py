@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import BigInteger, bindparam, delete, func, insert, literal, select, update
 
 from assay.gateway.store.base import Retention, StoreDown, Swept
-from assay.gateway.store.books import Books, insert_new
+from assay.gateway.store.books import Books
+from assay.gateway.store.once import insert_new
 from assay.gateway.store.schema import (
     MOVES,
     alarms,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Sweeper", "sweep"]
 
 _LOG = logging.getLogger(__name__)
-_SHUT = update(queries).where(queries.c.id == bindparam("key"), queries.c.status == "admitted")
 
 
 def sweep(database: Database, now: float, retention: Retention) -> Swept:
@@ -131,21 +131,22 @@ def _bill_abandoned(c: Connection, at: int, retention: Retention) -> int:
     killing a gateway.
     """
     some = (
-        select(queries.c.id, queries.c.account, queries.c.at, queries.c.reserved)
+        select(queries.c.id)
         .where(queries.c.status == "admitted", queries.c.at < at - micro(retention.reservations))
         .order_by(queries.c.account, queries.c.at)
         .limit(min(retention.batch, 50))
     )
-    found = c.execute(some).all()
+    found = list(c.execute(some).scalars())
     # Accounts are locked in one order everywhere, so two sweepers cannot block each other.
     for query in found:
-        books = Books.lock(c, query.account, at)
-        values = {"key": query.id, "status": "expired", "settled_at": at, "price": query.reserved}
-        if books is None or c.execute(_SHUT, values).rowcount != 1:
-            continue
-        books.unreserve(query.reserved, query.at)
-        books.price(query.reserved, pending=books["pending"], pending_items=books["pending_items"])
-        books.post("abandoned", query_id=query.id)
+        locked = Books.lock_query(c, query, at)
+        if locked is None or locked[1].status != "admitted":
+            continue  # another sweeper was faster
+        books, open_query = locked
+        books.unreserve(open_query.reserved, open_query.at)
+        books.price(open_query.reserved, pending=books["pending"], pending_items=books["pending_items"])
+        values = {"id": query, "status": "expired", "settled_at": books.now, "price": open_query.reserved}
+        books.post("abandoned", closed=values)
     return len(found)
 
 

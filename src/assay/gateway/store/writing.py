@@ -60,7 +60,9 @@ def _statements(query: Insert | Update | None) -> dict[str, tuple[Executable, ..
 
 _NO_QUERY = _statements(None)
 _NEW_QUERY = _statements(_open())
-_CLOSED = {columns: _statements(_close(columns)) for columns in (CLOSING, CLOSING[:2], CLOSING[:3])}
+_CLOSED: dict[tuple[str, ...], dict[str, tuple[Executable, ...]]] = {
+    columns: _statements(_close(columns)) for columns in (CLOSING, CLOSING[:2], CLOSING[:3])
+}
 
 
 def write_down(
