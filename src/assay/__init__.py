@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from assay.extraction import FineTuning as FineTuning
     from assay.extraction import LabelQuery as LabelQuery
     from assay.extraction import LogitQuery as LogitQuery
+    from assay.gateway.client import Client as Client
     from assay.ledger import Ledger as Ledger
     from assay.model import Access as Access
     from assay.removal import ChannelPruning as ChannelPruning
     from assay.removal import FinePruning as FinePruning
     from assay.removal import MagnitudePruning as MagnitudePruning
+    from assay.removal import NeuralCleanse as NeuralCleanse
     from assay.removal import ReInitialisedHead as ReInitialisedHead
     from assay.removal import WeightNoise as WeightNoise
     from assay.removal import WeightQuantisation as WeightQuantisation
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Access": "assay.model",
     "ChannelPruning": "assay.removal",
+    "Client": "assay.gateway.client",
     "DataTheft": "assay.extraction",
     "Dataset": "assay.data",
     "DatasetInference": "assay.evidence.dataset_inference",
@@ -47,6 +50,7 @@ _HOMES = {
     "Ledger": "assay.ledger",
     "LogitQuery": "assay.extraction",
     "MagnitudePruning": "assay.removal",
+    "NeuralCleanse": "assay.removal",
     "ReInitialisedHead": "assay.removal",
     "TriggerSet": "assay.evidence.watermarks",
     "Verdict": "assay.result",

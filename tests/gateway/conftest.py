@@ -176,3 +176,17 @@ def store(store_url: str):
     opened = SqlStore(store_url)
     yield opened
     opened.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where services are required, as in CI, a test that skips for want of one fails."""
+    report = yield
+    if (
+        report.skipped
+        and os.environ.get("ASSAY_TEST_SERVICES") == "required"
+        and not hasattr(report, "wasxfail")
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although ASSAY_TEST_SERVICES=required: {report.longrepr}"
+    return report

@@ -702,7 +702,12 @@ def test_answer_defences_change_what_is_shown_not_what_is_billed(tmp_path):
         x = rows(2)
         proof = solve(ask(gateway, x)["challenge"])
         shown = np.array(gateway.infer(x, proof=proof).json()["outputs"][0]["data"]).reshape(2, CLASSES)
-        assert set(np.unique(shown)) <= {0.0, 1.0} or (shown > 0).sum() == 2
+        logits = x.astype(np.float64) @ gateway.upstream.weight
+        assert np.array_equal(shown.argmax(1), logits.argmax(1))
+        # The largest score and nothing else.
+        assert (shown > 0).sum(1).tolist() == [1, 1]
+        gateway.settled()
+        assert gateway.store.queries(limit=1)[0].status == "settled"
 
 
 def test_exact_timing_prices_the_query_itself_but_only_for_who_has_paid_ahead(tmp_path):

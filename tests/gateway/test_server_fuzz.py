@@ -258,7 +258,7 @@ def test_the_application_is_what_its_document_says(gateway):
 
 @pytest.mark.slow
 def test_the_application_is_what_its_document_says_at_length(gateway):
-    conformance(gateway, 400)
+    conformance(gateway, 150)
 
 
 def test_the_loop_is_not_blocked_by_what_is_refused(gateway):

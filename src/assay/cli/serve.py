@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,3 +180,4 @@ def _announce(url: str, gateway: Gateway, source: str, policy: Path | None, comm
         print_json({key: value for key, value in shown.items() if value is not None})
     elif not common.quiet:
         print_tables(facts("Gateway", shown))
+    sys.stdout.flush()  # whoever started this waits for the address
