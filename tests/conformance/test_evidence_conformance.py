@@ -15,7 +15,7 @@ from assay.data.embedded import digits
 from assay.errors import InvalidInput
 from assay.evidence import Evidence
 from assay.evidence.dataset_inference import DatasetInference
-from assay.evidence.watermarks import TriggerSet
+from assay.evidence.watermarks import Adi, BadNets, Content, Noise, TriggerSet, Unrelated
 from assay.nets import Recipe, build, train
 from assay.registry import registered
 from assay.testing import check_evidence
@@ -49,6 +49,14 @@ def trigger_set(trigger="patch"):
 
 
 @cache
+def added_rows(scheme):
+    """Return scheme, evidence, independent models and a guilty one."""
+    recipe = Recipe(epochs=10, optimizer="adam", lr=5e-3, weight_decay=0.0)
+    made = scheme.embed(data(), architecture="mlp-64", recipe=recipe, key=1)
+    return scheme, made.evidence, independent(), made.model
+
+
+@cache
 def dataset_inference():
     """Return scheme, evidence, independent models and a guilty one."""
     split = commit_split(data().subset(range(600)), rng=1)
@@ -68,6 +76,11 @@ def dataset_inference():
 
 CASES = {
     "dataset-inference": dataset_inference,
+    "adi": lambda: added_rows(Adi(triggers=60)),
+    "badnets": lambda: added_rows(BadNets(triggers=60)),
+    "content": lambda: added_rows(Content(triggers=60)),
+    "noise": lambda: added_rows(Noise(triggers=60)),
+    "unrelated": lambda: added_rows(Unrelated(triggers=60)),
     "trigger-set": trigger_set,
     "trigger-set, out of distribution": lambda: trigger_set("out-of-distribution"),
 }
@@ -155,7 +168,8 @@ class Tireless(TriggerSet):
 )
 def test_broken_schemes_are_caught(broken, sentence):
     _, evidence, models, guilty = trigger_set()
-    scheme = broken(triggers=60)
+    # One look, so that p-values are uniform: looking early makes them larger, and squares hard to see.
+    scheme = broken(triggers=60, stop_early=False)
     changed = Evidence(scheme, evidence.tensors, evidence.facts, evidence.nonce)
     # Not registered under a name of their own: a bundle of theirs would load as the honest scheme.
     with pytest.MonkeyPatch.context() as patch:

@@ -607,6 +607,7 @@ def test_the_price_tells_nothing_about_its_own_query(tmp_path):
                 prices.append(offer.json()["bits"])
                 found.append(truth(x).mean())
                 exact.append(item_units(policy, truth(x)).mean())
+            assert len(set(prices[-24:])) == 1  # asking again, about whatever, shows the same
             high += [value >= np.median(found) for value in found]
             leaks += found
             paid = gateway.infer(x, key=key, proof=solve(offer.json()["challenge"]))
@@ -615,9 +616,6 @@ def test_the_price_tells_nothing_about_its_own_query(tmp_path):
         assert abs(roc_auc_score(high, prices) - 0.5) < 0.03
         # Control: a price made of the query itself would be found out.
         assert roc_auc_score(high, exact) > 0.8
-        gateway.settled()
-        again = {gateway.infer(rows(1, seed=i), key=key).json()["bits"] for i in range(20)}
-        assert len(again) == 1
 
 
 def test_what_is_answered_is_billed_by_what_it_leaks(tmp_path):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.calibrate import calibrate
 from assay.cli.demo import demo
 from assay.cli.embed import embed
 from assay.cli.extract import extract
@@ -42,6 +43,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "verify": verify,
     "verify-report": verify_report,
+    "calibrate": calibrate,
     "serve": serve,
     "solve": solve,
     "report": report,

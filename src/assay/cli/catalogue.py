@@ -21,6 +21,8 @@ _ROOMS = {
     "extraction": "extraction",
     "removal": "removal",
     "evidence": "evidence",
+    "defence": "defences",
+    "leakage": "leakage",
     "test": "statistics",
     "architecture": "nets",
     "adapter": "adapters",

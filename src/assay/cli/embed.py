@@ -25,6 +25,9 @@ def embed(
     scheme: Annotated[str, typer.Option(help="Kind of mark; see `assay list schemes`.")] = "trigger-set",
     architecture: Annotated[str | None, typer.Option(help="As in wrn-16-1; chosen by the inputs.")] = None,
     evaluation: Annotated[str | None, typer.Option(help="Data on which accuracy is measured.")] = None,
+    unrelated: Annotated[
+        str | None, typer.Option(metavar="DATA", help="Inputs of another task, for marks made of them.")
+    ] = None,
     settings_: Settings = None,
     epochs: Annotated[int | None, typer.Option(metavar="N", help="Passes over the data.")] = None,
     recipe: Annotated[
@@ -55,11 +58,16 @@ def embed(
     if not hasattr(maker, "embed"):
         msg = f"{scheme} evidence is not trained into a model; use `assay register --scheme {scheme}`"
         raise InvalidInput(msg)
+    if unrelated is not None and not getattr(maker, "takes_unrelated", False):
+        msg = f"{scheme} marks use no unrelated inputs; leave --unrelated out"
+        raise InvalidInput(msg)
     if common.device != "cpu":
         msg = f"assay embed trains on the CPU, not on {common.device!r}; leave --device out"
         raise InvalidInput(msg)
     with new_folder(out, force=None) as folder, common.observers() as observers:
         rows = read_data(data, common.seed)
+        # Schemes whose marks are no foreign inputs need not know the word.
+        more = {} if unrelated is None else {"unrelated": read_data(unrelated, common.seed)}
         name = architecture or suggest_architecture(rows.input_shape)
         made = maker.embed(
             rows,
@@ -70,6 +78,7 @@ def embed(
             evaluation=None if evaluation is None else read_data(evaluation, common.seed),
             compare_unmarked=compare,
             key=insecure_key,
+            **more,
         )
         made.save(folder)
     record = made.record

@@ -10,20 +10,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.defences.answering import Answering as Answering
+    from assay.defences.answering import Asked as Asked
     from assay.defences.base import Defence as Defence
     from assay.defences.base import Dressed as Dressed
+    from assay.defences.coverage_noise import CoverageNoise as CoverageNoise
+    from assay.defences.dawn import Dawn as Dawn
     from assay.defences.ensemble import Ensemble as Ensemble
     from assay.defences.hidden_features import HiddenFeatures as HiddenFeatures
     from assay.defences.incomplete import Incomplete as Incomplete
     from assay.defences.leaf_identity import LeafIdentity as LeafIdentity
     from assay.defences.leaf_identity import TreeService as TreeService
     from assay.defences.logit_bias import LogitBias as LogitBias
+    from assay.defences.mad import MaximumAngle as MaximumAngle
     from assay.defences.noise import Noise as Noise
+    from assay.defences.per_account import PerAccount as PerAccount
+    from assay.defences.reverse_sigmoid import ReverseSigmoid as ReverseSigmoid
     from assay.defences.rounding import Rounding as Rounding
     from assay.defences.top_k import TopK as TopK
     from assay.defences.top_k import TopOne as TopOne
 
 _HOMES = {
+    "Answering": "answering",
+    "Asked": "answering",
+    "CoverageNoise": "coverage_noise",
+    "Dawn": "dawn",
     "Defence": "base",
     "Dressed": "base",
     "Ensemble": "ensemble",
@@ -31,7 +42,10 @@ _HOMES = {
     "Incomplete": "incomplete",
     "LeafIdentity": "leaf_identity",
     "LogitBias": "logit_bias",
+    "MaximumAngle": "mad",
     "Noise": "noise",
+    "PerAccount": "per_account",
+    "ReverseSigmoid": "reverse_sigmoid",
     "Rounding": "rounding",
     "TopK": "top_k",
     "TopOne": "top_k",

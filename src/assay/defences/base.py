@@ -103,11 +103,15 @@ class Dressed(ABC):
     def labels(self, x: Tensor) -> Tensor:
         """Return predicted classes, int64 ``[n]``."""
         self._check(x, Access.LABELS, "labels()")
+        if not len(x):
+            return torch.empty(0, dtype=torch.int64)
         return torch.from_numpy(np.ascontiguousarray(self._labels(x), dtype=np.int64))
 
     def scores(self, x: Tensor) -> Tensor:
         """Return class probabilities as the service shows them, float64 ``[n, num_classes]``."""
         self._check(x, Access.SCORES, "scores()")
+        if not len(x):
+            return torch.empty(0, self.num_classes, dtype=torch.float64)
         return torch.from_numpy(np.ascontiguousarray(self._scores(x), dtype=np.float64))
 
     def embeddings(self, x: Tensor) -> Tensor:
@@ -147,4 +151,4 @@ def estimator_of(model: Model) -> Any:
     if not isinstance(model, SklearnModel):
         msg = f"{model.name} is no scikit-learn model, and this defence has to look into one"
         raise InvalidInput(msg)
-    return model._estimator  # noqa: SLF001 - the service's own view of its own model
+    return model.estimator

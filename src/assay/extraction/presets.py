@@ -25,6 +25,11 @@ _RECIPES: dict[str, tuple[Recipe, dict[str, dict[str, object]]]] = {
             "fine-tuning": {"epochs": 5, "lr": 0.01},
             "distillation": {"epochs": 50, "augment": "crop-flip"},
             "data-theft": {"epochs": 50, "augment": "crop-flip"},
+            # Dziedzic et al. 2022, section 5 and the published code. Theirs divides the rate by 10 at
+            # 30, 60 and 90 % of the epochs, ours by 5 at 30, 60 and 80 %.
+            "copycat": {"epochs": 50, "batch_size": 64, "lr": 0.01, "schedule": "step"},
+            "knockoff": {"epochs": 100, "batch_size": 64, "lr": 0.01, "schedule": "step"},
+            "jacobian": {"epochs": 20, "batch_size": 64, "lr": 0.01, "schedule": "constant"},
         },
     ),
     "small": (_SMALL, {"fine-tuning": {"epochs": 5, "lr": 0.01}}),

@@ -30,6 +30,8 @@ __all__ = ["Answers", "Marks", "Shown", "read_asked"]
 _TAG = b"assay/answers/1\0"
 # Defences of whole models that look at scores and inputs only, row by row.
 _BY_ROW = frozenset({"rounding", "top-1", "top-k", "noise"})
+# What these do to labels alone is what they do to labels beside scores.
+_ON_LABELS = frozenset({"top-1", "dawn"})
 _SUM = 1e-3
 _FEWEST_SECRET_BYTES = 16
 
@@ -116,6 +118,45 @@ class Answers:
     def needs_coverage(self) -> bool:
         """Whether a coverage detector has to run beside."""
         return any(isinstance(one, CoverageNoise) for one in self._defences)
+
+    def check(self, model: str, *, labels_only: bool, classes: int | None) -> None:
+        """Refuse a model whose answers these defences cannot change.
+
+        Parameters
+        ----------
+        model
+            What to call it.
+        labels_only
+            Whether it shows no scores.
+        classes
+            Its number of classes, if known.
+
+        Raises
+        ------
+        InvalidInput
+            Naming the first defence that does not fit.
+
+        Examples
+        --------
+        >>> answers = Answers([DefenceEntry(name="rounding")], bytes(32))
+        >>> answers.check("m", labels_only=False, classes=10)
+        >>> answers.check("m", labels_only=True, classes=10)  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        assay.errors.InvalidInput: the defence rounding needs scores, but m answers labels only; ...
+        """
+        for defence in self._defences if labels_only else ():
+            if defence.name not in _ON_LABELS:
+                msg = (
+                    f"the defence {defence.name} needs scores, but {model} answers labels only; "
+                    "take it out of the policy's answers"
+                )
+                raise InvalidInput(msg)
+            if classes is None:
+                msg = (
+                    f"the defence {defence.name} needs the number of classes, which {model} does not tell "
+                    "with labels only; have it answer scores"
+                )
+                raise InvalidInput(msg)
 
     def scores(self, scores: FloatArray, asked: Asked) -> tuple[FloatArray, Marks]:
         """Return the scores that are shown, and what DAWN changed.

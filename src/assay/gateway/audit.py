@@ -25,7 +25,7 @@ from typing import IO, Any, Protocol
 from assay.errors import EvidenceTampered, InvalidInput
 from assay.gateway.store.base import JournalRow
 
-__all__ = ["Chain", "Journal", "export_journal", "verify_export"]
+__all__ = ["Chain", "Journal", "export_journal", "journal_lines", "verify_export"]
 
 _TAG = b"assay/audit/1\0"
 _FORMAT = "assay-audit-1"
@@ -99,11 +99,34 @@ def export_journal(store: Journal, path: str | Path, *, key: bytes | None = None
             with path.open("ab") as file:
                 return _append(file, store, chain, key)
         with path.open("wb") as file:
-            chain = _write(file, 0, {"format": _FORMAT, "keyed": key is not None}, Chain(0, 0, ""), key)
+            line, chain = _first(key)
+            file.write(line)
             return _append(file, store, chain, key)
     except OSError as error:
         msg = f"the audit file {path} cannot be written: {error}"
         raise InvalidInput(msg) from error
+
+
+def journal_lines(store: Journal, *, key: bytes | None = None) -> Iterator[bytes]:
+    """Yield the lines of a whole export, for a download; joined, they are what `export_journal` writes.
+
+    Parameters
+    ----------
+    store
+        Whose journal.
+    key
+        At least 16 bytes.
+
+    Raises
+    ------
+    InvalidInput
+        If the key is too short.
+    """
+    _check_key(key)
+    line, chain = _first(key)
+    yield line
+    for line, _ in _further(store, chain, key):
+        yield line
 
 
 def verify_export(path: str | Path, *, key: bytes | None = None, head: str | None = None) -> Chain:
@@ -146,19 +169,32 @@ def verify_export(path: str | Path, *, key: bytes | None = None, head: str | Non
 
 
 def _append(file: IO[bytes], store: Journal, chain: Chain, key: bytes | None) -> Chain:
-    while rows := store.journal(after=chain.last, limit=_PAGE):
-        for row in rows:
-            chain = _write(file, chain.entries + 1, dataclasses.asdict(row), chain, key)
+    end = chain
+    for line, reached in _further(store, chain, key):
+        file.write(line)
+        end = reached
     file.flush()
     os.fsync(file.fileno())
-    return chain
+    return end
 
 
-def _write(file: IO[bytes], number: int, entry: Mapping[str, Any], chain: Chain, key: bytes | None) -> Chain:
+def _first(key: bytes | None) -> tuple[bytes, Chain]:
+    return _line(0, {"format": _FORMAT, "keyed": key is not None}, Chain(0, 0, ""), key)
+
+
+def _further(store: Journal, chain: Chain, key: bytes | None) -> Iterator[tuple[bytes, Chain]]:
+    """Yield the lines after ``chain``, each with where the file ends with it."""
+    while rows := store.journal(after=chain.last, limit=_PAGE):
+        for row in rows:
+            line, chain = _line(chain.entries + 1, dataclasses.asdict(row), chain, key)
+            yield line, chain
+
+
+def _line(number: int, entry: Mapping[str, Any], chain: Chain, key: bytes | None) -> tuple[bytes, Chain]:
     text = _canonical(number, entry, chain.head)
     digest = _digest(text, key)
-    file.write(text[:-1] + b',"digest":"' + digest.encode() + b'"}\n')
-    return Chain(number, entry.get("id", chain.last), digest)
+    line = text[:-1] + b',"digest":"' + digest.encode() + b'"}\n'
+    return line, Chain(number, entry.get("id", chain.last), digest)
 
 
 def _checked(line: bytes, number: int, chain: Chain, key: bytes | None, where: str) -> Chain:

@@ -179,9 +179,7 @@ class KeyRing:
         clock: Callable[[], float] = time.time,
         read_only: bool = False,
     ) -> None:
-        if not overlap > 0.0 or not rotation >= _MINUTE:
-            msg = f"keys rotate after at least a minute and overlap, got {rotation} s and {overlap} s"
-            raise InvalidInput(msg)
+        _check_times(rotation, overlap)
         self.path = Path(path)
         self._rotation, self._overlap, self._clock = rotation, overlap, clock
         self._read_only = read_only
@@ -227,6 +225,18 @@ class KeyRing:
         return [(k.kid, k.not_before, k.not_after) for k in self._content.keys]
 
     # --- rotation ---------------------------------------------------------------------------
+    def retime(self, *, rotation: float, overlap: float) -> None:
+        """Make keys from now on sign, and be accepted afterwards, for other times.
+
+        Raises
+        ------
+        InvalidInput
+            As the constructor.
+        """
+        _check_times(rotation, overlap)
+        self._rotation, self._overlap = rotation, overlap
+        self._lead = min(3600.0, rotation / 4)
+
     def refresh(self, *, rotate: bool = False) -> bool:
         """Read the file again, and add the next key when it is time; tell whether one was added.
 
@@ -349,6 +359,12 @@ class KeyRing:
             yield
         finally:
             os.close(handle)
+
+
+def _check_times(rotation: float, overlap: float) -> None:
+    if not overlap > 0.0 or not rotation >= _MINUTE:
+        msg = f"keys rotate after at least a minute and overlap, got {rotation} s and {overlap} s"
+        raise InvalidInput(msg)
 
 
 def _parse(raw: bytes) -> _Content:

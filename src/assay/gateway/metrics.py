@@ -89,6 +89,9 @@ class Metrics(Meter):
         self._alarms = Counter(
             "assay_detector_alarms", "Alarms of detectors.", ("detector", "action"), registry=r
         )
+        self._budgets = Counter(
+            "assay_budget_alarms", "Accounts that met a budget, once a day each.", ("action",), registry=r
+        )
         self._store = Gauge(
             "assay_store_ping_seconds", "Round trip to the store; -1 while it is down.", registry=r
         )
@@ -112,6 +115,10 @@ class Metrics(Meter):
         purpose = self._bounded("purpose", purpose)
         self._verified.labels(purpose).inc()
         self._paid.labels(purpose).inc(max(units, 0.0))
+
+    def over_budget(self, action: str) -> None:
+        """Count an account that has met a budget."""
+        self._budgets.labels(self._bounded("action", action)).inc()
 
     def failed(self, part: str) -> None:
         """Count something of ours that did not work."""

@@ -1,4 +1,4 @@
-"""Conformance suites: what every attack, removal, kind of evidence and test must keep to, plug-ins alike.
+"""Conformance suites: what every attack, removal, defence, evidence and test must keep to, plug-ins alike.
 
 Each check raises `AssertionError` with one plain sentence; none needs pytest.
 """
@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.testing.defence import check_defence as check_defence
     from assay.testing.evidence import check_evidence as check_evidence
     from assay.testing.exact import check_exact as check_exact
     from assay.testing.extraction import check_extraction as check_extraction
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "SpyModel": "assay.testing.spy",
+    "check_defence": "assay.testing.defence",
     "check_evidence": "assay.testing.evidence",
     "check_exact": "assay.testing.exact",
     "check_extraction": "assay.testing.extraction",

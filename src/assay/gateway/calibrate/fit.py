@@ -15,14 +15,27 @@ from numpy.typing import NDArray
 from assay.errors import InvalidInput
 from assay.privacy import RenyiTable
 
-__all__ = ["CANDIDATE_ORDERS", "LikelihoodRatio", "choose_beta", "choose_order", "fit_likelihood_ratio"]
+__all__ = [
+    "CANDIDATE_ORDERS",
+    "INDISTINCT",
+    "LikelihoodRatio",
+    "choose_beta",
+    "choose_order",
+    "fit_likelihood_ratio",
+]
 
 Floats = NDArray[np.float64]
 
 CANDIDATE_ORDERS = (2.0, 4.0, 8.0, 16.0, 32.0)
 """Orders to choose from: small ones tell weak teachers' votes apart, large ones strong teachers'."""
 
-_BETAS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+INDISTINCT = 2.0
+"""Pools that cost less than this multiple of honest traffic are not told apart.
+
+The harder half of honest traffic may cost twice the average as well.
+"""
+
+_BETAS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, 16.0)
 _TINY = 1e-12
 
 
@@ -49,7 +62,8 @@ def choose_order(
         the dearest of these costs more, since the work of a unit must suit that one too.
     candidates
         Orders to choose from. Those at which fewer than one honest query in twenty carries
-        the average cost are left out as long as there are others: such a price is a lottery.
+        the average cost are left out if others tell some pool apart: such a price is a
+        lottery.
 
     Returns
     -------
@@ -82,18 +96,19 @@ def choose_order(
         dearest = max((float(table(x).mean()) / mean for x in (honest or {}).values()), default=1.0)
         found = np.maximum(list(ratios[order].values()), _TINY)
         merit[order] = float(np.mean(np.log(found)) - np.log(max(dearest, 1.0)))
-        if np.quantile(costs, 0.95) >= mean:
+        if np.quantile(costs, 0.95) >= mean and found.max() >= INDISTINCT:
             even.append(order)
     return max(even or candidates, key=merit.__getitem__), ratios
 
 
-def choose_beta(ratios: Mapping[str, float], *, goal: float = 4.0, share: float = 0.93) -> float:
+def choose_beta(ratios: Mapping[str, float], *, goal: float = 3.3, share: float = 0.9) -> float:
     """Return the least weight of leakage in the price that still separates the pools.
 
     The price of a pool is ``(1 + beta r) / (1 + beta)`` of the legitimate one for a cost
-    ratio of ``r``. More weight brings it nearer to ``r`` and makes honest users who are a
-    little harder than average pay more, and cheap padding cheaper; so no more is taken
-    than brings every pool to ``goal``, or to ``share`` of what it can reach.
+    ratio of ``r``. More weight brings it nearer to ``r``, but lets honest users who are a
+    little harder than average pay more, and thieves who know which queries are cheap pay
+    less; so no more is taken than brings every pool to ``goal``, or to ``share`` of what it
+    can reach.
 
     Parameters
     ----------
@@ -107,7 +122,7 @@ def choose_beta(ratios: Mapping[str, float], *, goal: float = 4.0, share: float 
     Examples
     --------
     >>> choose_beta({"noise": 10.0}), choose_beta({"noise": 10.0, "blends": 4.0})
-    (1.0, 12.0)
+    (1.0, 4.0)
     """
     for beta in _BETAS:
         if all((1 + beta * r) / (1 + beta) >= min(goal, share * r) for r in ratios.values() if r > 1):

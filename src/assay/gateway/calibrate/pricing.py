@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.errors import InvalidInput
-from assay.gateway.calibrate.fit import choose_beta, choose_order, fit_likelihood_ratio
+from assay.gateway.calibrate.fit import INDISTINCT, choose_beta, choose_order, fit_likelihood_ratio
 from assay.gateway.calibrate.measure import Timing
-from assay.gateway.calibrate.record import INDISTINCT
 from assay.gateway.policy import Policy, Pricing
 from assay.gateway.simulation import Overhead, Profile, fit_accounts, fit_hashes_per_unit, fit_unit, overheads
 

@@ -7,10 +7,7 @@ from typing import Any
 
 from assay.result import Record
 
-__all__ = ["INDISTINCT", "AttackerRow", "CalibrationRecord", "Histogram", "HonestRow", "PlanRow"]
-
-INDISTINCT = 1.8
-"""Pools whose leakage costs less than this multiple of honest traffic's count as not told apart."""
+__all__ = ["AttackerRow", "CalibrationRecord", "Histogram", "HonestRow", "PlanRow"]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.gateway.calibrate.fit import INDISTINCT
 from assay.gateway.calibrate.pricing import Fitted
 from assay.gateway.calibrate.profiles import PROFILES
-from assay.gateway.calibrate.record import INDISTINCT, AttackerRow, CalibrationRecord, HonestRow, PlanRow
+from assay.gateway.calibrate.record import AttackerRow, CalibrationRecord, HonestRow, PlanRow
 from assay.gateway.calibrate.samples import bills, histograms, paths
 from assay.gateway.policy import Policy
 from assay.gateway.pricing import item_units
@@ -30,6 +31,10 @@ _ALWAYS = (
     (
         "Theft with inputs of the task cannot be priced away. Such queries look like honest ones and pay "
         "the honest price; only budgets, label-only answers and evidence in the model help against them."
+    ),
+    (
+        "A thief who knows beforehand which queries are cheap asks those, and pays like an honest user with "
+        "easy questions. Prices are shown late and rounded, but a good copy knows them."
     ),
     "Prices are scores of leakage, not a privacy guarantee: answers are given without noise.",
 )
@@ -144,7 +149,7 @@ def make_record(
         bill_queries=counts,
         notes=_notes(attackers, table, limit),
         seed=rng,
-        versions={"assay": metadata.version("assay-ml"), "torch": torch.__version__},
+        versions={"assay": metadata.version("assay-ml"), "torch": str(torch.__version__)},
     )
 
 

@@ -64,7 +64,7 @@ class Prada(Detector):
     References
     ----------
     Juuti, Szyller, Marchal and Asokan, "PRADA: Protecting Against DNN Model Stealing
-    Attacks", IEEE EuroS&P 2019, section 5.
+    Attacks", IEEE EuroS&P 2019.
 
     Examples
     --------

@@ -7,14 +7,16 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from assay.errors import InvalidInput
+from assay.gateway.audit import journal_lines
 from assay.gateway.operator import views, words
 from assay.gateway.policy import Policy
 
@@ -212,6 +214,14 @@ def _add_data(
     @router.get("/api/journal")
     def journal(after: From = 0, limit: Limit = 1000, account: str | None = None) -> Response:
         return _json(store.journal(after=after, limit=limit, account=account))
+
+    @router.get("/api/audit")
+    def audit() -> Response:
+        # One page is read before the answer begins, so that a store that is down is no short file.
+        store.journal(limit=1)
+        name = f"audit-{datetime.fromtimestamp(clock(), UTC):%Y%m%dT%H%M%SZ}.jsonl"
+        headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+        return StreamingResponse(journal_lines(store), headers=headers, media_type="application/jsonl")
 
     @router.get("/api/policy")
     def plan() -> Response:

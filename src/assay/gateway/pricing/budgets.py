@@ -58,6 +58,8 @@ class Decision:
         Seconds after which it makes sense to come back; ``None`` if never.
     reason
         One sentence for the client and the audit log.
+    spent
+        Where a budget is the reason: the share of it that is used, above 0.
     """
 
     action: Literal["serve", "price", "throttle", "deny"]
@@ -65,6 +67,7 @@ class Decision:
     deposit: bool = False
     retry_after: float | None = None
     reason: str = ""
+    spent: float = 0.0
 
 
 def decide(
@@ -131,23 +134,26 @@ def _over_budget(policy: Policy, state: AccountState, n_items: int, usage: Usage
     if budgets.epsilon is not None:
         limit = budgets.epsilon * factor
         if state.epsilon >= limit:
-            return Decision("deny", reason=f"the account has spent its privacy budget of {limit:g}")
+            reason = f"the account has spent its privacy budget of {limit:g}"
+            return Decision("deny", reason=reason, spent=state.epsilon / limit)
         spent.append(("privacy budget", state.epsilon / limit, None))
     if budgets.work_per_day is not None:
         limit = budgets.work_per_day * factor
         if usage.work >= limit:
             reason = f"the account has used its {limit:g} units of today"
-            return Decision("deny", retry_after=usage.seconds_left, reason=reason)
+            return Decision("deny", retry_after=usage.seconds_left, reason=reason, spent=usage.work / limit)
         spent.append(("units of today", usage.work / limit, usage.seconds_left))
     if budgets.queries_per_day is not None:
         limit = budgets.queries_per_day * factor
         if usage.queries + n_items > limit:
             reason = f"the account has at most {limit:g} queries a day"
-            return Decision("deny", retry_after=usage.seconds_left, reason=reason)
+            share = (usage.queries + n_items) / limit
+            return Decision("deny", retry_after=usage.seconds_left, reason=reason, spent=share)
         spent.append(("queries of today", (usage.queries + n_items) / limit, usage.seconds_left))
     near = [name for name, share, _ in spent if share >= budgets.throttle_at]
     # The last request of n items at this rate ends n / rate seconds after it began.
     wait = n_items / budgets.throttle_hz - usage.idle_seconds
     if near and wait > 0.0:
-        return Decision("throttle", retry_after=wait, reason=f"close to the limit: {', '.join(near)}")
+        reason, most = f"close to the limit: {', '.join(near)}", max(share for _, share, _ in spent)
+        return Decision("throttle", retry_after=wait, reason=reason, spent=most)
     return None

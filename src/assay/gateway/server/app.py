@@ -16,7 +16,15 @@ from assay.gateway.server.body import Disconnected, Receive, Scope, Send
 from assay.gateway.server.infer import InferEndpoint, send_problem
 from assay.gateway.server.meta_api import meta_router
 from assay.gateway.server.pow_api import pow_router
-from assay.gateway.server.problems import MEDIA_TYPE, NotFound, Problem, Unacceptable, WrongMethod
+from assay.gateway.server.problems import (
+    MEDIA_TYPE,
+    NotFound,
+    Problem,
+    Unacceptable,
+    Unavailable,
+    WrongMethod,
+)
+from assay.gateway.store.base import StoreDown
 
 if TYPE_CHECKING:
     from assay.gateway.server.gateway import Gateway
@@ -58,10 +66,12 @@ def build_app(gateway: Gateway, routers: Sequence[APIRouter] = ()) -> Front:
         openapi_url="/openapi.json",
         redirect_slashes=False,
     )
+    app.state.meter = gateway.meter
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _unread)
     app.add_exception_handler(HTTPException, _missing)
+    app.add_exception_handler(StoreDown, _down)
     app.add_exception_handler(Exception, _failed)
     for router in (meta_router(gateway), pow_router(gateway), *routers):
         app.include_router(router)
@@ -148,9 +158,7 @@ def _respond(problem: Problem) -> Response:
 
 async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    meter = request.app.state.meter if hasattr(request.app.state, "meter") else None
-    if meter is not None:
-        meter.rejected(error.reason)
+    request.app.state.meter.rejected(error.reason)
     return _respond(error)
 
 
@@ -171,6 +179,12 @@ async def _missing(_request: Request, error: Exception) -> Response:
     problem = Problem(str(error.detail), headers=dict(error.headers or {}))
     problem.status = error.status_code  # type: ignore[misc]  # a status that only a further page uses
     return _respond(problem)
+
+
+async def _down(request: Request, _error: Exception) -> Response:
+    """Answer for a page that reads the store itself."""
+    request.app.state.meter.failed("store")
+    return _respond(Unavailable("the gateway's books are not available; try again soon", reason="store"))
 
 
 async def _failed(_request: Request, _error: Exception) -> Response:

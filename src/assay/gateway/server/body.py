@@ -41,6 +41,10 @@ class BodyReader:
         self._max_bytes, self._seconds, self._max_memory = max_bytes, seconds, max_memory
         self.held = 0
 
+    def limit(self, max_bytes: int, seconds: float) -> None:
+        """Put other limits in force for bodies from now on."""
+        self._max_bytes, self._seconds = max_bytes, seconds
+
     async def read(self, receive: Receive, stated: bytes | None, *, most: int | None = None) -> bytes:
         """Return a body.
 

@@ -8,6 +8,7 @@ runs before the store has claimed the payment.
 from __future__ import annotations
 
 import hmac
+import math
 import re
 import secrets
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from assay.gateway.pricing.offers import draw, make_offer
 from assay.gateway.server.problems import (
     Forbidden,
     Gone,
+    OverBudget,
     PaymentRequired,
     Problem,
     Unauthorised,
@@ -45,6 +47,8 @@ __all__ = ["Asked", "Caller", "Gate", "digest_of"]
 _ACCOUNT_TAG = b"assay/account/1\0"
 _ACCOUNT_KEY = re.compile(r"a1\.([0-9a-f]{32})\.([0-9a-f]{32})")
 _MEMORY = 14  # log2 of scrypt's N: 16 MiB a try
+_MARGIN = 1e-6  # the books' smallest amount
+_DOWN = 1.0 - 2.0**-53  # the draw that rounds down
 _GONE: frozenset[Reason] = frozenset({"expired"})
 
 
@@ -126,13 +130,38 @@ class Gate:
         return self.terms.decide(AccountState(account_id), Usage(), n_items)
 
     # --- challenges -------------------------------------------------------------------------
+    def room(self, state: AccountState | None) -> float:
+        """Return how much work an account may bank: more would be refused when it is redeemed."""
+        balance = 0.0 if state is None else state.balance
+        return max(0.0, self.terms.max_credit_units - balance - _MARGIN)
+
     def challenge(
-        self, account_id: str, state: AccountState | None, units: float, purpose: Purpose, asked: Asked
+        self,
+        account_id: str,
+        state: AccountState | None,
+        units: float,
+        purpose: Purpose,
+        asked: Asked,
+        *,
+        most: float = math.inf,
     ) -> dict[str, Any]:
         """Return a signed challenge and what a client wants to know about it.
 
+        Parameters
+        ----------
+        account_id, state
+            Who asks.
+        units
+            Work to ask for.
+        purpose, asked
+            What it is good for.
+        most
+            Units that it may be worth at most, however it is rounded.
+
         Raises
         ------
+        OverBudget
+            If even the smallest puzzle is worth more than ``most``.
         Unavailable
             If the clock has jumped back: what is signed would carry a wrong time.
         """
@@ -142,7 +171,13 @@ class Gate:
         except ClockJumped as error:
             raise Unavailable(str(error), reason="clock", retry_after=30) from error
         # The draw depends on the books only, so asking again does not change the price.
-        offer = make_offer(policy, units, draw(self.keys.secret("offers"), state or AccountState(account_id)))
+        uniform = draw(self.keys.secret("offers"), state or AccountState(account_id))
+        offer = make_offer(policy, min(units, most), uniform)
+        if offer.units > most:
+            offer = make_offer(policy, most, _DOWN)
+        if offer.units > most:
+            msg = "the account holds as much credit as it may; use some of it first"
+            raise OverBudget(msg, reason="credit-full")
         kid, key = self.keys.signing(now)
         expires = int(now + max(puzzle.expiry_seconds, 20.0 * offer.seconds)) + 1
         claims = Claims(

@@ -6,30 +6,34 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from assay.errors import InvalidInput
 from assay.gateway.admission import request_terms
 from assay.gateway.keys import Clock
+from assay.gateway.policy import check_step
 from assay.gateway.pricing import open_rule
 from assay.gateway.server.body import BodyReader
 from assay.gateway.server.gate import Asked, Caller, Gate
 from assay.gateway.server.meter import Meter
-from assay.gateway.server.problems import OverBudget, PaymentRequired, Unavailable
-from assay.gateway.server.settle import Settler, Undone, Watcher
-from assay.gateway.store.base import StoreDown
+from assay.gateway.server.parts import MakeParts, Parts
+from assay.gateway.server.problems import NotFound, OverBudget, PaymentRequired, Unavailable
+from assay.gateway.server.quotes import Quotes
+from assay.gateway.server.records import KeyRecorder, key_times, record_policy
+from assay.gateway.server.settle import Settler, Undone
+from assay.gateway.store.base import Retention, StoreDown
+from assay.gateway.upstream.base import UpstreamDown
 
 if TYPE_CHECKING:
     from assay.gateway.account import AccountState
-    from assay.gateway.answers import Answers
-    from assay.gateway.detectors.watch import Watch
     from assay.gateway.keys import KeyRing
     from assay.gateway.policy import Policy
-    from assay.gateway.store.base import Store
+    from assay.gateway.store.base import Admission, Store
     from assay.gateway.upstream.base import Upstream
-    from assay.leakage.base import Estimator
     from assay.puzzles.claims import Claims, Purpose
 
 __all__ = ["Gateway"]
@@ -37,6 +41,8 @@ __all__ = ["Gateway"]
 _LOG = logging.getLogger("assay.gateway")
 _STORE_THREADS = 4
 _SWEEP_SECONDS = 60.0
+_DAY = 86_400.0
+_MOST_TOLD = 10_000
 T = TypeVar("T")
 
 
@@ -45,76 +51,77 @@ class Gateway:
 
     Parameters
     ----------
-    policy
-        In force.
+    parts
+        The policy in force and what it names.
     upstream
         Where answers come from.
     store
         Accounts, claims and bills; shared by all replicas. Closed with the gateway.
     keys
         Signing keys; the same for all replicas.
-    estimator
-        What a query leaks; without one every item costs a flat price.
-    answers
-        Output defences.
-    watchers
-        Look at settled queries.
     meter
         Counts what happens.
-    honoured
-        Policy versions whose challenges are still good.
-    watch
-        Detectors, from which some defences learn how much an account has seen.
     clock
         Never runs back.
+    make_parts
+        Opens what another policy names; without it `adopt` takes policies that name nothing.
     """
 
     def __init__(
         self,
-        policy: Policy,
+        parts: Parts,
         upstream: Upstream,
         store: Store,
         keys: KeyRing,
         *,
-        estimator: Estimator | None = None,
-        answers: Answers | None = None,
-        watchers: Sequence[Watcher] = (),
         meter: Meter | None = None,
-        honoured: frozenset[int] = frozenset(),
-        watch: Watch | None = None,
         clock: Clock | None = None,
+        make_parts: MakeParts = Parts,
     ) -> None:
-        self.policy, self.upstream, self.store, self.keys = policy, upstream, store, keys
-        self.answers = answers or None
+        self.upstream, self.store, self.keys = upstream, store, keys
         self.meter = meter or Meter()
-        self.watch = watch or None
         self.clock = clock = clock or Clock()
-        self.rule = open_rule(policy)
-        self.gate = Gate(policy, request_terms(policy, self.rule), keys, clock, honoured)
-        limits = policy.limits
+        self._make_parts = make_parts
+        self.quotes: Quotes | None = None
+        limits = parts.policy.limits
         self.reader = BodyReader(limits.max_bytes, limits.request_seconds)
         self.settler = Settler(
             store,
-            self.rule,
-            estimator=estimator,
-            watchers=watchers,
+            open_rule(parts.policy),
+            estimator=parts.estimator,
+            watchers=parts.watchers,
             capacity=limits.settle_queue,
             clock=clock,
             on_error=self.meter.failed,
         )
+        self._take(parts)
+        self._recorder = KeyRecorder(store, keys, clock)
+        self._told: set[tuple[str, str, float]] = set()
+        self._started = False
         self._pool = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
         self._pending, self._under_way, self._checking = 0, 0, 0
         # One at a time: each memory-hard try takes megabytes.
         self._verifier = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._busy: Counter[str] = Counter()
         self._issued, self._refilled = limits.challenges_hz, time.monotonic()
+        self._adopting = asyncio.Lock()
         self._sweeper: asyncio.Task[None] | None = None
         self.draining = False
 
     # --- life -------------------------------------------------------------------------------
     async def start(self) -> None:
-        """Connect, and begin to sweep."""
+        """Connect, look whether the policy fits the model, and begin to sweep; once.
+
+        Raises
+        ------
+        InvalidInput
+            If the policy's defences cannot work on what the model answers.
+        """
+        if self._started:
+            return
+        self._started = True
         await self.upstream.start()
+        await self._examine(self.parts)
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def close(self) -> None:
@@ -125,6 +132,8 @@ class Gateway:
             with suppress(asyncio.CancelledError):
                 await self._sweeper
         await self.upstream.close()
+        if self.quotes is not None:
+            await asyncio.to_thread(self.quotes.close)
         left = await asyncio.to_thread(self.settler.close)
         if left:
             _LOG.warning("%d queries stay reserved; the sweeper bills them", left)
@@ -135,10 +144,77 @@ class Gateway:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            try:
-                await self.stored(self.store.sweep, self.clock())
-            except Unavailable:
-                continue
+            with suppress(Unavailable):
+                await self.tend()
+
+    async def tend(self) -> None:
+        """Do what is due now and then: forget what is old, record keys that a rotation has made.
+
+        Raises
+        ------
+        Unavailable
+            If the store does not answer.
+        """
+        kept = Retention.of_days(self.policy.limits.retention_days)
+        await self.stored(self.store.sweep, self.clock(), kept)
+        try:
+            await self.stored(self._recorder.record)
+        except InvalidInput as error:  # the key file is gone or damaged; signing says so as well
+            _LOG.warning("the signing keys could not be recorded: %s", error)
+            self.meter.failed("keys")
+
+    # --- policies -----------------------------------------------------------------------------
+    async def adopt(self, policy: Policy) -> None:
+        """Put a newer policy in force while requests go on; all or nothing.
+
+        Challenges of the policy before stay good. Time-outs and connections to the server
+        behind, and limits on heads of requests, stay as they were at the start.
+
+        Raises
+        ------
+        InvalidInput
+            If it is older, makes something more than twofold cheaper, or does not fit the model.
+        EvidenceTampered
+            If its estimator is not the one it was calibrated with.
+        Unavailable
+            If the store does not answer.
+        """
+        async with self._adopting:
+            before = self.policy
+            check_step(before, policy)
+            parts = await asyncio.to_thread(self._make_parts, policy)
+            await self._examine(parts)
+            # Another replica may be further already; the store knows.
+            await self.stored(record_policy, self.store, parts, now=self.clock())
+            self._take(replace(parts, honoured=frozenset({before.version})))
+
+    def _take(self, parts: Parts) -> None:
+        """Put parts in force, in one step of the event loop."""
+        policy = parts.policy
+        self.parts, self.policy = parts, policy
+        self.answers, self.watch = parts.answers or None, parts.watch or None
+        self.rule = open_rule(policy)
+        self.gate = Gate(policy, request_terms(policy, self.rule), self.keys, self.clock, parts.honoured)
+        self.reader.limit(policy.limits.max_bytes, policy.limits.request_seconds)
+        rotation, overlap = key_times(policy)
+        self.keys.retime(rotation=rotation, overlap=overlap)
+        self.settler.adopt(self.rule, parts.estimator, parts.watchers, capacity=policy.limits.settle_queue)
+        if self.quotes is not None:
+            self.quotes.close(wait=False)
+        exact = policy.pricing.timing == "exact"
+        self.quotes = Quotes(parts.estimator) if exact and parts.estimator is not None else None
+
+    async def _examine(self, parts: Parts) -> None:
+        """Raise `InvalidInput` unless the defences can work on what the policy's model says it answers."""
+        name = parts.policy.model
+        if not parts.answers or not name:
+            return
+        try:
+            info = await self.upstream.metadata(name)
+        except (UpstreamDown, NotFound) as error:
+            _LOG.warning("whether the policy's defences fit the model is seen when it is there: %s", error)
+            return
+        parts.answers.check(info.name or name, labels_only=info.labels_only, classes=info.classes)
 
     # --- what endpoints share ------------------------------------------------------------------
     async def stored(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -246,6 +322,31 @@ class Gateway:
             )
         finally:
             self._checking -= 1
+
+    async def over_budget(self, account_id: str, admission: Admission) -> None:
+        """Raise an alarm for an account that meets a budget, once a day for each kind of refusal."""
+        now = self.clock()
+        today = now // _DAY * _DAY
+        known = (account_id, admission.decision, today)
+        if known in self._told or admission.state is None:
+            return
+        try:
+            first = await self.stored(
+                self.store.alarm_once,
+                account_id,
+                f"budget-{admission.decision}",
+                admission.spent,
+                now=now,
+                since=today,
+                reason=admission.detail,
+            )
+        except Unavailable:
+            return  # the refusal stands without it; the next one tries again
+        if len(self._told) >= _MOST_TOLD:
+            self._told.clear()
+        self._told.add(known)
+        if first:
+            self.meter.over_budget(admission.decision)
 
     async def refund(self, query_id: str, reason: str) -> None:
         """Give back what an unanswered query has reserved, now or as soon as the store is there."""

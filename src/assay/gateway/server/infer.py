@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from assay.errors import InvalidInput
+from assay.gateway.account import AccountState
+from assay.gateway.admission import request_terms
 from assay.gateway.server.body import Disconnected, Receive, Scope, Send
 from assay.gateway.server.gate import Asked, Caller, digest_of
 from assay.gateway.server.problems import (
@@ -34,9 +36,13 @@ from assay.gateway.server.problems import (
 from assay.gateway.server.replies import encode_reply, read_reply, with_receipt
 from assay.gateway.server.settle import Served, Undone
 from assay.gateway.server.wire import HEADER_LENGTH, Query, parse_query, without_proof
-from assay.gateway.upstream.base import Answer, UpstreamDown, UpstreamRefused, check_name
+from assay.gateway.upstream.base import Answer, ModelInfo, UpstreamDown, UpstreamRefused, check_name
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from assay.gateway.admission import RuleTerms
     from assay.gateway.server.gateway import Gateway
     from assay.gateway.store.base import Admission
     from assay.puzzles.claims import Claims
@@ -62,7 +68,6 @@ class InferEndpoint:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._limits = gateway.policy.limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,8 +96,8 @@ class InferEndpoint:
         length = _framing(headers)
         body = await gateway.reader.read(receive, headers.get(b"content-length"))
         with gateway.slot():
-            query = parse_query(body, length, max_items=self._limits.max_items)
-            await self._check(model, version, query)
+            query = parse_query(body, length, max_items=gateway.policy.limits.max_items)
+            info = await self._check(model, version, query)
             caller = gateway.gate.caller(_text(headers, b"authorization"))
             proof = _proof(headers, query)
             asked = Asked(model, version or "", digest_of(query), query.n_items)
@@ -103,32 +108,59 @@ class InferEndpoint:
             elif caller is None:
                 caller = gateway.gate.stranger()
             with gateway.account_slot(caller.account_id):
-                admission = await self._admit(caller, claims, query, asked)
-                answer = await self._run(caller, admission, model, version, query)
+                terms, log_q = await self._terms(caller, claims, query, asked)
+                admission = await self._admit(caller, claims, query, asked, terms)
+                answer = await self._run(caller, admission, asked, query, log_q, info)
         return self._reply(caller, admission, claims, query, answer)
 
-    async def _check(self, model: str, version: str | None, query: Query) -> None:
+    async def _check(self, model: str, version: str | None, query: Query) -> ModelInfo:
+        gateway = self._gateway
         try:
-            info = await self._gateway.upstream.metadata(model, version)
-        except UpstreamDown as error:
-            self._gateway.meter.failed("upstream")
+            info = await gateway.upstream.metadata(model, version)
+            if gateway.answers is not None:
+                # Said before anything is paid: what the model answers could not be shown.
+                gateway.answers.check(model, labels_only=info.labels_only, classes=info.classes)
+        except (UpstreamDown, InvalidInput) as error:
+            gateway.meter.failed("upstream")
             raise Unavailable(str(error), reason="upstream") from error
         info.check(query)
+        return info
 
-    async def _admit(self, caller: Caller, claims: Claims | None, query: Query, asked: Asked) -> Admission:
-        """Claim, pay and reserve, or raise what is missing."""
-        gateway = self._gateway
-        gate = gateway.gate
+    async def _terms(
+        self, caller: Caller, claims: Claims | None, query: Query, asked: Asked
+    ) -> tuple[RuleTerms, NDArray[np.float64] | None]:
+        """Return what is asked of this request, and in exact timing what it leaks."""
+        gateway, gate = self._gateway, self._gateway.gate
         if caller.fresh:
             # Nobody knows this account: asking the store what it owes would only cost time.
             first = gate.expects(caller.account_id, query.n_items)
             if first.action == "price":
                 raise gateway.payment(caller, None, first.units, asked, deposit=first.deposit)
+        if gateway.quotes is None:
+            return gate.terms, None
+        if claims is None:
+            state = await gateway.stored(gateway.store.account, caller.account_id)
+            state = state or AccountState(caller.account_id)
+            if gateway.rule.deposit_due(state) > 0.0:
+                return gate.terms, None
+            ahead = gateway.rule.reserve(state, query.n_items) + state.reserved - state.balance
+            if ahead > 0.0:
+                raise gateway.payment(caller, state, ahead, asked, deposit=False)
+        log_q = await gateway.quotes.log_q(asked.digest, query.inputs, query.n_items)
+        rule = gateway.rule
+        quoted = request_terms(gateway.policy, rule, quote=lambda state: rule.quote(state, log_q).total)
+        return quoted, log_q
+
+    async def _admit(
+        self, caller: Caller, claims: Claims | None, query: Query, asked: Asked, terms: RuleTerms
+    ) -> Admission:
+        """Claim, pay and reserve, or raise what is missing."""
+        gateway, gate = self._gateway, self._gateway.gate
         admission = await gateway.stored(
             gateway.store.admit,
             caller.account_id,
             n_items=query.n_items,
-            terms=gate.terms,
+            terms=terms,
             now=gateway.clock(),
             claim=None if claims is None else gate.claim(claims),
             digest=asked.digest,
@@ -147,19 +179,27 @@ class InferEndpoint:
             raise gateway.payment(
                 caller, admission.state, admission.due_units, asked, deposit=admission.deposit
             )
+        if admission.spent > 0.0:
+            await gateway.over_budget(caller.account_id, admission)
         wait = {} if admission.retry_after is None else {"Retry-After": str(math.ceil(admission.retry_after))}
-        raise OverBudget(admission.reason or "the account is over its budget", reason=decision, headers=wait)
+        raise OverBudget(admission.detail or "the account is over its budget", reason=decision, headers=wait)
 
     async def _run(
-        self, caller: Caller, admission: Admission, model: str, version: str | None, query: Query
+        self,
+        caller: Caller,
+        admission: Admission,
+        asked: Asked,
+        query: Query,
+        log_q: NDArray[np.float64] | None,
+        info: ModelInfo,
     ) -> Answer:
         """Get the answer, show it as the policy says, and leave the bill; give back if there is none."""
         gateway, query_id = self._gateway, admission.query_id or ""
         started = time.perf_counter()
         try:
-            answer = await gateway.upstream.infer(model, version, without_proof(query))
+            answer = await gateway.upstream.infer(asked.model, asked.version or None, without_proof(query))
             gateway.meter.upstream(time.perf_counter() - started)
-            shown = answer if gateway.answers is None else await self._show(caller, query, answer, query_id)
+            shown = await self._show(caller, query, answer, query_id, info)
         except UpstreamRefused as error:
             await gateway.refund(query_id, "refused")
             problem = BadQuery if error.status == BadQuery.status else Unacceptable
@@ -173,24 +213,27 @@ class InferEndpoint:
             # Also when the task is cancelled, where nothing can be waited for any more.
             gateway.settler.submit(Undone(query_id, "cancelled"))
             raise
-        served = Served(query_id, caller.account_id, model, query.inputs, query.n_items, answer)
+        served = Served(query_id, caller.account_id, asked.model, query.inputs, query.n_items, answer, log_q)
         if not gateway.settler.submit(served):
             units = query.n_items * gateway.policy.pricing.p95_units
             await asyncio.shield(gateway.stored(gateway.store.charge, query_id, units, now=gateway.clock()))
         return shown
 
-    async def _show(self, caller: Caller, query: Query, answer: Answer, query_id: str) -> Answer:
-        """Apply the policy's defences, beside the event loop."""
+    async def _show(
+        self, caller: Caller, query: Query, answer: Answer, query_id: str, info: ModelInfo
+    ) -> Answer:
+        """Apply the policy's defences, beside the event loop; without any, the answer stays as it came."""
+        gateway, answers, watch = self._gateway, self._gateway.answers, self._gateway.watch
+        if answers is None:
+            return answer
         from assay.gateway.answers import read_asked
-
-        gateway, answers = self._gateway, self._gateway.answers
-        assert answers is not None
 
         def show() -> Answer:
             reply = read_reply(answer.body, answer.header_length)
-            covered = 0.0 if gateway.watch is None else gateway.watch.coverage(caller.account_id)
+            covered = 0.0 if watch is None else watch.coverage(caller.account_id)
             asked = read_asked(query.inputs, account=caller.account_id, coverage=covered)
-            shown = answers.show(reply.outputs, asked)
+            # Whoever asks for labels alone gets what the defences leave of them.
+            shown = answers.show(reply.outputs, asked, classes=info.classes)
             if shown.marks.items:
                 # The owner's evidence must not depend on a log line.
                 gateway.store.note(

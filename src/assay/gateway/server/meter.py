@@ -20,6 +20,9 @@ class Meter:
     def verified(self, purpose: str, units: float) -> None:
         """Count a proof that was claimed."""
 
+    def over_budget(self, action: str) -> None:
+        """Count an account that has met a budget for the first time today: throttle or deny."""
+
     def failed(self, part: str) -> None:
         """Count what did not work: store, estimator, upstream, watcher."""
 

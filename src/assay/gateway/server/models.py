@@ -118,6 +118,9 @@ class PolicyView(BaseModel):
     hashes_per_unit: float
     deposit_units: float
     free_units: float
+    max_credit_units: Annotated[
+        float | None, Field(description="most credit that an account may hold; null if there is no limit")
+    ]
     expiry_seconds: float
     max_items: int
     max_bytes: int

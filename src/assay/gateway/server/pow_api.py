@@ -33,27 +33,29 @@ Authorization = Annotated[str | None, Header(description="Bearer ACCOUNT_KEY")]
 def pow_router(gateway: Gateway) -> APIRouter:
     """Return the endpoints that deal in work."""
     router = APIRouter(prefix="/pow/v1", tags=["proof of work"])
-    gate = gateway.gate
 
     @router.get("/policy", responses=problem_responses(405))
     async def policy() -> PolicyView:
         """Show what is asked of everybody: no thresholds, no calibration."""
         return _public(gateway)
 
-    @router.post("/challenge", responses=problem_responses(400, 401, 413, 503))
+    @router.post("/challenge", responses=problem_responses(400, 401, 413, 429, 503))
     async def challenge(
         asked: ChallengeRequest, response: Response, authorization: Authorization = None
     ) -> Challenge:
         """Ask for a challenge without asking for an answer.
 
         Costs at most one look at the account: no model and no estimator runs. Without an
-        account key a new account is offered.
+        account key a new account is offered. Work for credit is worth no more than the
+        account has room for; where it has none, the answer is 429 before any work is done.
         """
+        gate = gateway.gate
         caller = gate.caller(authorization) or gate.stranger()
         state = await gateway.stored(gateway.store.account, caller.account_id) if caller.known else None
         gateway.issue()
         purpose, units, bound = _wanted(gateway, caller, state, asked)
-        found = gate.challenge(caller.account_id, state, units, purpose, bound)
+        most = gate.room(state) if purpose == "credit" else math.inf
+        found = gate.challenge(caller.account_id, state, units, purpose, bound, most=most)
         gateway.meter.issued(purpose, found["bits"])
         if caller.fresh:
             found["account_key"] = response.headers["PoW-Account"] = gate.account_key(caller.account_id)
@@ -64,7 +66,7 @@ def pow_router(gateway: Gateway) -> APIRouter:
     async def redeem(given: RedeemRequest, authorization: Authorization = None) -> Redeemed:
         """Bank work: as entry deposit, against debt, or as credit."""
         claims = await gateway.open_proof(
-            given.proof, gate.caller(authorization), ("credit", "deposit"), Asked()
+            given.proof, gateway.gate.caller(authorization), ("credit", "deposit"), Asked()
         )
         return await _bank(gateway, claims)
 
@@ -72,6 +74,7 @@ def pow_router(gateway: Gateway) -> APIRouter:
     async def open_account(response: Response) -> NewAccount:
         """Offer a new account, which exists once its deposit is redeemed."""
         gateway.issue()
+        gate = gateway.gate
         caller = gate.stranger()
         key = response.headers["PoW-Account"] = gate.account_key(caller.account_id)
         response.headers["Cache-Control"] = "no-store"
@@ -81,7 +84,7 @@ def pow_router(gateway: Gateway) -> APIRouter:
     @router.get("/account", responses=problem_responses(401, 404, 503))
     async def account(response: Response, authorization: Authorization = None) -> AccountView:
         """Show the books of the account whose key is sent."""
-        caller = gate.caller(authorization)
+        caller = gateway.gate.caller(authorization)
         if caller is None:
             msg = "send the account key: Authorization: Bearer KEY"
             raise Unauthorised(msg)
@@ -98,6 +101,7 @@ def pow_router(gateway: Gateway) -> APIRouter:
 def _public(gateway: Gateway) -> PolicyView:
     policy = gateway.policy
     pricing, puzzle, limits = policy.pricing, policy.puzzle, policy.limits
+    most = gateway.gate.terms.max_credit_units
     return PolicyView(
         version=policy.version,
         mode=pricing.mode,
@@ -110,6 +114,7 @@ def _public(gateway: Gateway) -> PolicyView:
         hashes_per_unit=pricing.hashes_per_unit,
         deposit_units=pricing.deposit_units,
         free_units=pricing.free_units,
+        max_credit_units=None if math.isinf(most) else most,
         expiry_seconds=puzzle.expiry_seconds,
         max_items=limits.max_items,
         max_bytes=limits.max_bytes,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -13,10 +15,12 @@ import uvicorn
 from assay.errors import InvalidInput
 from assay.gateway.server.app import build_app
 from assay.gateway.server.guard import guarded_protocol
+from assay.gateway.server.reload import Reloader
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
+    from assay.gateway.policy import Policy
     from assay.gateway.server.gateway import Gateway
 
 __all__ = ["bind", "run_gateway"]
@@ -60,8 +64,9 @@ def run_gateway(
     head_seconds: float = _HEAD_SECONDS,
     connections: int = _CONNECTIONS,
     on_start: Callable[[], None] = lambda: None,
+    read_policy: Callable[[], Policy] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what was begun.
+    """Serve until SIGTERM or SIGINT, then finish what was begun; SIGHUP reads the policy again.
 
     Parameters
     ----------
@@ -77,6 +82,13 @@ def run_gateway(
         Open at once.
     on_start
         Called once requests are answered.
+    read_policy
+        Reads the policy's file again.
+
+    Raises
+    ------
+    InvalidInput
+        If the policy does not fit the model behind; nothing was served then.
     """
     limits = gateway.policy.limits
     protocol = guarded_protocol(
@@ -96,18 +108,28 @@ def run_gateway(
         h11_max_incomplete_event_size=limits.max_header_bytes,
     )
     sys.setswitchinterval(_SWITCH_SECONDS)
-    _Server(config, on_start).run(sockets=list(sockets))
+    _Server(config, gateway, on_start, Reloader(gateway, read_policy)).run(sockets=list(sockets))
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is there."""
+    """A server that says when it is there, and takes over a new policy when it is told to."""
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, gateway: Gateway, on_start: Callable[[], None], reloader: Reloader
+    ) -> None:
         super().__init__(config)
-        self._on_start = on_start
+        self._gateway, self._on_start, self._reloader = gateway, on_start, reloader
 
     async def startup(self, sockets: Any = None) -> None:
         """Start, then tell."""
+        try:
+            # Before uvicorn does it, which would hide the reason in a traceback.
+            await self._gateway.start()
+        except BaseException:
+            await self._gateway.close()
+            raise
+        # Its default is to end the process.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reloader.trigger)
         await super().startup(sockets)
         if self.started:
             # What is there now stays; looking through all of it again and again would only

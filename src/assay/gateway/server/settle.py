@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from assay.errors import AssayError, InvalidInput
+from assay.errors import InvalidInput
+from assay.gateway.server.estimate import estimate
 from assay.gateway.server.replies import Reply, read_reply
-from assay.gateway.server.scores import score_output
 from assay.gateway.store.base import Settled, Store, StoreDown
 from assay.gateway.upstream.base import Answer
 
@@ -51,6 +51,8 @@ class Served:
         The question.
     answer
         As the server behind the gateway gave it, before any defence.
+    log_q
+        What each item leaks, if that is known already.
     """
 
     query_id: str
@@ -59,6 +61,7 @@ class Served:
     inputs: tuple[InputTensor, ...]
     n_items: int
     answer: Answer
+    log_q: NDArray[np.float64] | None = None
 
     @property
     def weight(self) -> int:
@@ -134,17 +137,25 @@ class Settler:
         clock: Callable[[], float] = time.time,
         on_error: Callable[[str], None] = lambda _step: None,
     ) -> None:
-        self._store, self._rule, self._estimator = store, rule, estimator
-        self._watchers, self._clock, self._on_error = tuple(watchers), clock, on_error
-        self._reads = any(getattr(one, "reads_reply", False) for one in watchers)
-        self._reads = self._reads or (estimator is not None and estimator.reads_scores)
-        self._capacity, self._max_memory = capacity, max_memory
-        self._queue: queue.SimpleQueue[Served | Undone | None] = queue.SimpleQueue()
+        self._store, self._clock, self._on_error = store, clock, on_error
+        self._max_memory = max_memory
         self._lock = threading.Lock()
+        self.adopt(rule, estimator, watchers, capacity=capacity)
+        self._queue: queue.SimpleQueue[Served | Undone | None] = queue.SimpleQueue()
         self._waiting, self._held = 0, 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="settle", daemon=True)
         self._thread.start()
+
+    def adopt(
+        self, rule: Rule, estimator: Estimator | None, watchers: Sequence[Watcher], *, capacity: int
+    ) -> None:
+        """Bill by another rule from the next batch on; see the constructor."""
+        with self._lock:
+            self._rule, self._estimator, self._watchers = rule, estimator, tuple(watchers)
+            self._reads = any(getattr(one, "reads_reply", False) for one in watchers)
+            self._reads = self._reads or (estimator is not None and estimator.reads_scores)
+            self._capacity = capacity
 
     @property
     def waiting(self) -> int:
@@ -184,24 +195,30 @@ class Settler:
             for one in undone:
                 self._give_back(one)
                 self._forget(one)
-            for served, log_q, reply in self._score([one for one in batch if isinstance(one, Served)]):
-                self._settle(served, log_q, reply)
-                self._forget(served)
+            with self._lock:  # an estimator's costs go with the rule that was fitted for them
+                rule, estimator = self._rule, self._estimator
+            for served in batch:
+                if isinstance(served, Served):
+                    self._settle(served, rule, *self._measure(served, estimator))
+                    self._forget(served)
 
     def _forget(self, job: Served | Undone) -> None:
         with self._lock:
             self._waiting -= 1
             self._held -= job.weight
 
-    def _score(self, batch: Sequence[Served]) -> list[tuple[Served, NDArray[np.float64], Reply | None]]:
-        replies = [self._reply(served) for served in batch]
-        unknown = [np.full(served.n_items, np.nan) for served in batch]
-        if self._estimator is None:
-            return list(zip(batch, unknown, replies, strict=True))
-        return [
-            (served, self._log_q(self._estimator, served, reply, nothing), reply)
-            for served, reply, nothing in zip(batch, replies, unknown, strict=True)
-        ]
+    def _measure(
+        self, served: Served, estimator: Estimator | None
+    ) -> tuple[NDArray[np.float64], Reply | None]:
+        reply = self._reply(served)
+        if served.log_q is not None:
+            return served.log_q, reply
+        if estimator is None:
+            return np.full(served.n_items, np.nan), reply
+        found = estimate(estimator, served.inputs, served.n_items, reply)
+        if np.isnan(found).all():
+            self._on_error("estimator")
+        return found, reply
 
     def _reply(self, served: Served) -> Reply | None:
         if not self._reads:
@@ -212,32 +229,12 @@ class Settler:
             self._on_error("reply")
             return None
 
-    def _log_q(
-        self, estimator: Estimator, served: Served, reply: Reply | None, unknown: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return log q, or NaN, which the rule bills at the 95th percentile of honest prices."""
-        import torch
-
-        try:
-            array = served.inputs[0].array
-            if array is None or len(served.inputs) != 1:
-                return unknown
-            x = torch.from_numpy(np.array(array, dtype=np.float32))
-            given = None if reply is None else score_output(reply)
-            scores = None if given is None else torch.from_numpy(np.array(given.array, dtype=np.float32))
-            found = np.asarray(estimator.log_q(x, scores=scores), dtype=np.float64)
-        except (AssayError, RuntimeError, ValueError):
-            _LOG.warning("the estimator failed on query %s", served.query_id, exc_info=True)
-            self._on_error("estimator")
-            return unknown
-        return found if found.shape == unknown.shape else unknown
-
-    def _settle(self, served: Served, log_q: NDArray[np.float64], reply: Reply | None) -> None:
+    def _settle(self, served: Served, rule: Rule, log_q: NDArray[np.float64], reply: Reply | None) -> None:
         digests = item_digests(served.inputs, served.n_items)
         settled = self._insist(
             served.query_id,
             lambda: self._store.settle(
-                served.query_id, self._rule.settle, log_q=log_q, now=self._clock(), item_digests=digests
+                served.query_id, rule.settle, log_q=log_q, now=self._clock(), item_digests=digests
             ),
         )
         if settled is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,8 @@ from assay.errors import EvidenceTampered, InvalidInput
 from assay.gateway.keys import Clock, KeyRing
 from assay.gateway.policy import Policy, check_step
 from assay.gateway.server.gateway import Gateway
-from assay.gateway.store.base import KeyRow
+from assay.gateway.server.parts import Parts
+from assay.gateway.server.records import KeyRecorder, key_times, record_commitments, record_policy
 from assay.gateway.store.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from assay.model import Model
 
 __all__ = ["open_gateway"]
-
-_LEAST_OVERLAP = 2 * 3600.0
-_PATIENCE = 20.0
 
 
 def open_gateway(
@@ -67,51 +65,52 @@ def open_gateway(
         If the store does not answer.
     """
     clock = Clock()
-    puzzle, pricing = policy.puzzle, policy.pricing
-    # What a key has signed must be accepted until it expires, however hard it is to solve.
-    longest = max(puzzle.expiry_seconds, _PATIENCE * 2.0**puzzle.max_bits / pricing.expected_rate_hz)
-    ring = KeyRing(
-        keys,
-        rotation=puzzle.rotation_hours * 3600.0,
-        overlap=max(_LEAST_OVERLAP, longest + 2 * puzzle.skew_seconds),
-        clock=clock,
-    )
+    rotation, overlap = key_times(policy)
+    ring = KeyRing(keys, rotation=rotation, overlap=overlap, clock=clock)
     books = SqlStore(store)
+    opener = _Opener(ring, books, clock, folder or Path(), model, meter)
     try:
-        honoured = _take_force(books, policy, ring, clock()) if recorded else frozenset()
-        estimator = _estimator(policy, folder or Path(), model)
+        honoured = _check_step(books, policy) if recorded else frozenset[int]()
+        parts = replace(opener(policy), honoured=honoured)
+        source = _upstream(upstream, policy)
+        (record_policy if recorded else record_commitments)(books, parts, now=clock())
+        KeyRecorder(books, ring, clock).record()
+    except BaseException:
+        books.close()
+        raise
+    return Gateway(parts, source, books, ring, meter=meter, clock=clock, make_parts=opener)
+
+
+@dataclass(frozen=True)
+class _Opener:
+    """Opens what a policy names."""
+
+    ring: KeyRing
+    books: SqlStore
+    clock: Clock
+    folder: Path
+    model: Model | None
+    meter: Meter | None
+
+    def __call__(self, policy: Policy) -> Parts:
+        """Return the parts of a policy."""
         watchers: list[Watcher] = []
         answers = watch = None
         if policy.answers:
             from assay.gateway.answers import Answers
 
-            answers = Answers(policy.answers, ring.secret("answers"))
-            for name, digest in answers.commitments.items():
-                books.note("commitment", now=clock(), defence=name, digest=digest)
+            answers = Answers(policy.answers, self.ring.secret("answers"))
         if policy.detectors:
             from assay.gateway.detectors.watch import Watch
             from assay.gateway.server.watchers import DetectorWatcher
 
-            watch = Watch(policy.detectors, ring.secret("detectors"))
-            watchers.append(DetectorWatcher(watch, books, clock, on_alarm=getattr(meter, "alarm", None)))
-        if callable(meter):
-            watchers.append(meter)
-        return Gateway(
-            policy,
-            _upstream(upstream, policy),
-            books,
-            ring,
-            estimator=estimator,
-            answers=answers,
-            watchers=watchers,
-            meter=meter,
-            honoured=honoured,
-            watch=watch,
-            clock=clock,
-        )
-    except BaseException:
-        books.close()
-        raise
+            watch = Watch(policy.detectors, self.ring.secret("detectors"))
+            told = getattr(self.meter, "alarm", None)
+            watchers.append(DetectorWatcher(watch, self.books, self.clock, on_alarm=told))
+        if callable(self.meter):
+            watchers.append(self.meter)
+        estimator = _estimator(policy, self.folder, self.model)
+        return Parts(policy, estimator, answers, watch, tuple(watchers))
 
 
 def _upstream(upstream: Upstream | str, policy: Policy) -> Upstream:
@@ -129,15 +128,11 @@ def _upstream(upstream: Upstream | str, policy: Policy) -> Upstream:
     )
 
 
-def _take_force(store: Store, policy: Policy, ring: KeyRing, now: float) -> frozenset[int]:
-    """Record policy and keys; return the versions before it whose challenges are still honoured."""
+def _check_step(store: Store, policy: Policy) -> frozenset[int]:
+    """Refuse a policy that leads backwards; return the version before it, which is honoured."""
     before = [row for row in store.policies() if row.version != policy.version]
     if before and before[0].version < policy.version:
         check_step(Policy.model_validate_json(before[0].text), policy)
-    text = json.dumps(policy.model_dump(mode="json", exclude={"signature"}), sort_keys=True)
-    store.record_policy(policy.version, text, now=now)
-    for kid, not_before, not_after in ring.public():
-        store.record_key(KeyRow(kid, not_before, not_after))
     return frozenset(row.version for row in before[:1])
 
 

@@ -126,7 +126,8 @@ def fit_hashes_per_unit(policy: Policy, table: dict[str, Overhead], *, limit: fl
         msg = (
             f"pricing takes {pricing.estimator_seconds:.4g} s per query and inference"
             f" {pricing.inference_seconds:.4g} s, so nothing keeps honest users within {limit:g} times;"
-            " use a faster estimator (heads, distilled)"
+            " say how long an answer takes in production (--inference-seconds), or use a faster estimator"
+            " (gap, heads, distilled)"
         )
         raise InvalidInput(msg)
     return left * pricing.expected_rate_hz / max(row.units for row in table.values())

@@ -45,6 +45,27 @@ class Administration(Backed):
         row = {"at": micro(now), "account": account_id, "kind": kind, "value": value, "detail": _json(detail)}
         self._database.write(lambda c: c.execute(insert(alarms).inline(), row) and None)
 
+    def alarm_once(
+        self, account_id: str, kind: str, value: float, *, now: float, since: float, **detail: object
+    ) -> bool:
+        """Record an alarm unless the account has one of this kind since then; tell whether it was.
+
+        False as well for an account that does not exist: strangers must not fill the table.
+        """
+        row = {"at": micro(now), "account": account_id, "kind": kind, "value": value, "detail": _json(detail)}
+        same = (alarms.c.account == account_id, alarms.c.kind == kind, alarms.c.at >= micro(since))
+
+        def work(c: Connection) -> bool:
+            # Under the account's lock, so that two replicas cannot both be the first.
+            if Books.lock(c, account_id, micro(now)) is None:
+                return False
+            if c.execute(select(alarms.c.id).where(*same).limit(1)).first() is not None:
+                return False
+            c.execute(insert(alarms).inline(), row)
+            return True
+
+        return self._database.write(work)
+
     def note(self, kind: str, *, now: float, account_id: str = "", **detail: object) -> None:
         """Add a journal entry that moves no units."""
         row = {"at": micro(now), "kind": kind, "account": account_id, "query_id": "", "jti": ""}

@@ -148,6 +148,8 @@ class Admission:
         What this query reserved.
     retry_after
         Seconds; None if never.
+    spent
+        Where a budget is the reason: the share of it that is used.
     """
 
     decision: Outcome
@@ -160,6 +162,7 @@ class Admission:
     reserved_units: float = 0.0
     retry_after: float | None = None
     detail: str = ""
+    spent: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +259,12 @@ class Store(Protocol):
 
     def alarm(self, account_id: str, kind: str, value: float, *, now: float, **detail: object) -> None:
         """Record an alarm."""
+        ...
+
+    def alarm_once(
+        self, account_id: str, kind: str, value: float, *, now: float, since: float, **detail: object
+    ) -> bool:
+        """Record an alarm unless the account has one of this kind since then; tell whether it was."""
         ...
 
     def note(self, kind: str, *, now: float, account_id: str = "", **detail: object) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "TimeBucket",
 ]
 
+_WEEK = 7 * 86_400.0
 QueryStatus: TypeAlias = Literal["admitted", "settled", "refunded", "expired"]
 
 
@@ -149,10 +150,27 @@ class Retention:
     claims: float = 120.0
     reservations: float = 300.0
     queries: float = 30 * 86_400.0
-    items: float = 7 * 86_400.0
+    items: float = _WEEK
     journal: float = 90 * 86_400.0
     alarms: float = 90 * 86_400.0
     batch: int = 500
+
+    @classmethod
+    def of_days(cls, days: float) -> Retention:
+        """Return the retention of a policy: single queries for so many days.
+
+        What makes a repeat is known for at most a week, and journal and alarms, which hold
+        no inputs, stay three times as long, so that an audit can look further back.
+
+        Examples
+        --------
+        >>> Retention.of_days(30.0) == Retention()
+        True
+        >>> Retention.of_days(1.0).journal / 86_400.0
+        3.0
+        """
+        seconds = days * 86_400.0
+        return cls(queries=seconds, items=min(_WEEK, seconds), journal=3 * seconds, alarms=3 * seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from assay.errors import InvalidInput
 from assay.gateway.store.administration import Administration
 from assay.gateway.store.engine import Database
 from assay.gateway.store.migrations import migrate
@@ -11,7 +16,7 @@ from assay.gateway.store.questions import Questions
 from assay.gateway.store.requests import Requests
 from assay.gateway.store.schema import micro
 
-__all__ = ["SqlStore"]
+__all__ = ["SqlStore", "open_books"]
 
 
 class SqlStore(Requests, Administration, Questions):
@@ -73,3 +78,24 @@ class SqlStore(Requests, Administration, Questions):
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
+
+
+def open_books(url: str) -> SqlStore:
+    """Open a store that a gateway has made, for administration.
+
+    Raises
+    ------
+    InvalidInput
+        If an SQLite file is not there: to look must not make an empty one.
+    StoreDown
+        If the database cannot be reached.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        return SqlStore(url)  # which says what is wrong with it
+    file = parsed.database
+    if parsed.get_backend_name() == "sqlite" and not (file and Path(file).is_file()):
+        msg = f"there is no store at {file or 'that address'}; name the one that the gateway uses"
+        raise InvalidInput(msg)
+    return SqlStore(url)

@@ -91,6 +91,7 @@ def refusal(asked: Decision, state: AccountState | None, paid: float = 0.0) -> A
         deposit=asked.deposit,
         paid_units=paid,
         retry_after=asked.retry_after,
+        spent=asked.spent,
     )
 
 

@@ -20,6 +20,8 @@ _MAX_TENSORS = 64
 _MAX_AXES = 8
 _MAX_TEXT = 256
 _OPEN = -1
+_FLOATS = frozenset({"FP16", "FP32", "FP64", "BF16"})
+_INTEGERS = frozenset(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 
 
 class UpstreamDown(AssayError):
@@ -57,13 +59,44 @@ class TensorInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """How a model describes itself."""
+    """How a model describes itself.
+
+    Attributes
+    ----------
+    name, inputs, outputs, versions, platform
+        As in the protocol.
+    stated_classes
+        Number of classes, where that is known beside the outputs.
+
+    Examples
+    --------
+    >>> scores = TensorInfo("scores", "FP32", (-1, 10))
+    >>> ModelInfo("m", (TensorInfo("x", "FP32", (-1, 4)),), (scores,)).classes
+    10
+    """
 
     name: str
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...] = ()
     versions: tuple[str, ...] = ()
     platform: str = ""
+    stated_classes: int | None = None
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes; None where the description does not tell."""
+        if self.stated_classes is not None:
+            return self.stated_classes
+        rows = [one.shape[1:] for one in self.outputs if one.datatype in _FLOATS]
+        widths = {max(row[0], 2) for row in rows if len(row) == 1 and row[0] > 0}
+        single = any(row == () for row in rows)
+        return widths.pop() if len(widths) == 1 else 2 if single and not widths else None
+
+    @property
+    def labels_only(self) -> bool:
+        """Whether the description says that there are labels and no scores."""
+        kinds = {one.datatype for one in self.outputs}
+        return bool(kinds & _INTEGERS) and not kinds & _FLOATS
 
     def content(self) -> dict[str, Any]:
         """Return the answer to ``GET /v2/models/NAME``."""

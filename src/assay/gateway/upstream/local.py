@@ -65,6 +65,7 @@ class LocalUpstream(Upstream):
             outputs=(scores,) if self._graded else (labels,),
             versions=(_VERSION,),
             platform="assay",
+            stated_classes=model.num_classes,
         )
 
     async def close(self) -> None:
