@@ -347,3 +347,28 @@ def test_closing_ends_the_connections(server):
         model.labels(inputs(1))
     with pytest.raises((RuntimeError, httpx.HTTPError)):
         model.labels(inputs(1))
+
+
+def test_scores_that_are_hidden_or_rounded_are_partial():
+    def cut(x):
+        answers = np.tile([[0.0, 0.625, 0.0]], (len(x), 1))
+        return [{"name": "p", "datatype": "FP32", "shape": [len(x), 3], "data": answers.ravel().tolist()}]
+
+    with OipServer(cut, (2,)) as server:
+        model = HttpModel(server.url, outputs="partial")
+        assert not model.complete_scores
+        assert model.scores(torch.zeros(2, 2)).tolist() == [[0.0, 0.625, 0.0]] * 2
+        assert model.labels(torch.zeros(2, 2)).tolist() == [1, 1]
+        with pytest.raises(InvalidInput, match="outputs='partial'"):
+            HttpModel(server.url, num_classes=3).scores(torch.zeros(1, 2))
+        assert HttpModel(server.url).complete_scores
+        # Said to be logits, the same numbers are what a softmax makes of them.
+        assert HttpModel(server.url, outputs="logits").scores(torch.zeros(1, 2)).sum() == pytest.approx(1.0)
+
+
+def test_partial_scores_still_lie_between_0_and_1():
+    def wild(x):
+        return [{"name": "p", "datatype": "FP32", "shape": [len(x), 2], "data": [1.5, 0.0] * len(x)}]
+
+    with OipServer(wild, (2,)) as server, pytest.raises(InvalidInput, match=r"outside \[0, 1\]"):
+        HttpModel(server.url, outputs="partial").scores(torch.zeros(1, 2))

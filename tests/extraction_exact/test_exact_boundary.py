@@ -211,3 +211,18 @@ def test_labels_are_all_it_takes_and_all_it_uses(quadratic):
 def test_same_seed_same_copy():
     one, two, other = (Boundary(bits=10).run(random_linear(0, 10), rng=s).surrogate.digest for s in (1, 1, 2))
     assert one == two != other
+
+
+def test_a_class_that_lives_in_corners_is_recovered_as_well():
+    # 40 features of +-1: the sum is beyond 12 in a few corners, and nowhere else in sight.
+    rng = np.random.default_rng(3)
+    plane = rng.normal(size=(2, 40))
+    weights = np.vstack([plane, np.ones(40)])
+    bias = np.array([0.0, 0.3, -12.0])
+    estimator = LogisticRegression().fit(rng.normal(size=(30, 40)), np.arange(30) % 3)
+    estimator.coef_, estimator.intercept_ = weights, bias
+    theft = Boundary(bits=30).run(SklearnModel(estimator), truth=estimator, uniform=1000)
+    uniform = np.random.default_rng(999).uniform(-1, 1, (10_000, 40))
+    assert (estimator.predict(uniform) == 2).mean() < 1e-2
+    assert theft.worth.flags == ()
+    assert theft.worth.parameter_error < 1e-6

@@ -18,6 +18,7 @@ from assay.errors import AccessDenied, BudgetExceeded, InvalidInput
 from assay.extraction.base import ExtractionRecord
 from assay.extraction.exact.domain import Domain
 from assay.extraction.exact.path_finding import PathFinding
+from assay.extraction.exact.paths.slanted import is_slanted
 from assay.model import Access
 from assay.registry import create
 
@@ -312,3 +313,23 @@ def test_a_domain_of_categories_only_is_searched_to_the_end():
         done = PathFinding(method=method).run(front.wear(service(tree)), domain=domain, uniform=5_000)
         assert done.worth.exact, method
         assert done.worth.details["leaves"] == tree.get_n_leaves()
+
+
+@pytest.mark.parametrize("method", ["auto", "line-search"])
+def test_labels_of_a_linear_model_are_no_tree_and_the_search_says_so_early(method):
+    x, y = load_iris(return_X_y=True)
+    x = 2 * (x - x.min(0)) / np.ptp(x, axis=0) - 1
+    victim = SklearnModel(LogisticRegression(max_iter=300).fit(x, y), access=Access.LABELS)
+    done = PathFinding(method=method).run(victim)
+    assert "not a tree" in done.worth.flags
+    assert done.record.cost.queries < 5000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_only_slanted_boundaries_look_slanted(seed):
+    rng, box = np.random.default_rng(seed), Domain.box(64, 0.0, 1.0)
+    assert not is_slanted(unit_tree("digits").predict, box, rng)
+    x, y = load_digits(return_X_y=True)
+    assert is_slanted(LogisticRegression(max_iter=100).fit(x / 16, y).predict, box, rng)
+    assert not is_slanted(lambda rows: np.zeros(len(rows), dtype=int), box, rng)
+    assert not is_slanted(lambda rows: (rows[:, 0] > 0.4).astype(int), Domain.box(1), rng)

@@ -20,9 +20,9 @@ def softmax(classes=4, size=10, seed=0, spread=1.0):
     return as_softmax(w[:, :-1], w[:, -1])
 
 
-def attack(victim, digits, truth=None, uniform=5000, **options):
+def attack(victim, digits, truth=None, uniform=5000, rng=0, **options):
     dressed = Rounding(digits=digits).wear(SklearnModel(victim))
-    return EquationSolving(**options).run(dressed, truth=truth or victim, uniform=uniform)
+    return EquationSolving(**options).run(dressed, truth=truth or victim, uniform=uniform, rng=rng)
 
 
 @pytest.mark.parametrize("digits", [1, 2, 3, 5])
@@ -108,9 +108,9 @@ FIGURE_7 = {
     5: {2: 4.7e-4, 3: 2.8e-5, 4: 1.1e-5, 5: 0.0},
 }
 
-# One row of the 331 of the steak survey is 4.3e-4 of a mean, and blobs get 9 queries at factor 1:
-# with one seed, these three cells stay above the published mean of several.
-MISSED = {(1, 2): 1.1e-2, (1, 3): 1e-3, (2, 3): 5e-4}
+# One row of the 331 of the steak survey is 4.3e-4 of a mean over sets, so that small sets take
+# the mean of several seeds, as the published curves do.
+SEEDS, SMALL = 5, 1500
 
 
 def seven(folder):
@@ -156,13 +156,18 @@ def test_case_10_rounding_on_the_multiclass_sets():
         for factor, row in rates.items():
             for digits, found in row.items():
                 queries = max(factor * size, x.shape[1] + 1)
-                done = attack(model, digits, queries=queries, uniform=0, model="softmax")
-                found.append(float((done.surrogate.labels(rows) != truth).double().mean()))
+                seeds = range(SEEDS if len(x) < SMALL or x.shape[1] < 5 else 1)
+                copies = [
+                    attack(model, digits, rng=seed, queries=queries, uniform=0, model="softmax").surrogate
+                    for seed in seeds
+                ]
+                wrong = [float((copy.labels(rows) != truth).double().mean()) for copy in copies]
+                found.append(float(np.mean(wrong)))
     means = {factor: {k: float(np.mean(v)) for k, v in row.items()} for factor, row in rates.items()}
     over = {
-        (factor, k): (mean, MISSED.get((factor, k), FIGURE_7[factor][k]))
+        (factor, k): (mean, FIGURE_7[factor][k])
         for factor, row in means.items()
         for k, mean in row.items()
-        if mean > MISSED.get((factor, k), FIGURE_7[factor][k])
+        if mean > FIGURE_7[factor][k]
     }
     assert not over, (over, means)

@@ -13,9 +13,10 @@ from assay.errors import InvalidInput
 
 __all__ = ["Answer", "Outputs", "ScoreScale", "read_answer"]
 
-Outputs = Literal["auto", "logits", "probabilities", "labels"]
+Outputs = Literal["auto", "logits", "probabilities", "partial", "labels"]
 _TOLERANCE = 1e-2  # the same slack as assay.model.check_scores: services round
 _MATRIX = 2
+_ROUNDED = 4  # decimals: scores shown to people have no more
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,14 @@ class ScoreScale:
 
     With ``"auto"`` the first answer decides: rows that are non-negative and sum to 1 are
     probabilities, anything else is logits. A later answer that contradicts the decision
-    is an error, because the earlier ones were then read wrongly.
+    is an error, because the earlier ones were then read wrongly. So is a first answer
+    that could be either logits or probabilities of which some are rounded or not shown.
 
     Parameters
     ----------
     outputs
-        ``"logits"``, ``"probabilities"``, or ``"auto"``.
+        ``"logits"``, ``"probabilities"``, ``"partial"`` for probabilities whose rows need
+        not sum to 1, because they are rounded or only the largest are shown, or ``"auto"``.
     name
         How messages call the model.
 
@@ -66,6 +69,11 @@ class ScoreScale:
             raise InvalidInput(msg)
         self.outputs, self.name = outputs, name
 
+    @property
+    def complete(self) -> bool:
+        """Whether rows sum to 1."""
+        return self.outputs != "partial"
+
     def probabilities(self, raw: Tensor) -> Tensor:
         """Return probabilities ``[n, k]`` for raw scores ``[n, k]``.
 
@@ -79,17 +87,37 @@ class ScoreScale:
             raise InvalidInput(msg)
         if self.outputs == "logits":
             return torch.softmax(raw, 1)
+        if self.outputs == "partial":
+            return raw
         proper = bool(((raw >= -_TOLERANCE).all(1) & ((raw.sum(1) - 1).abs() <= _TOLERANCE)).all())
         if self.outputs == "auto" and len(raw):
+            if not proper and _looks_partial(raw):
+                msg = (
+                    f"{self.name} answered numbers in [0, 1] that do not sum to 1; open it with "
+                    "outputs='partial' if scores are rounded or hidden, with 'logits' if these are logits"
+                )
+                raise InvalidInput(msg)
             self.outputs = "probabilities" if proper else "logits"
             return raw if proper else torch.softmax(raw, 1)
         if not proper:
             msg = (
                 f"{self.name} answered rows that are not probabilities where earlier ones (or the caller) "
-                "said so; open it with outputs='logits' if these are logits"
+                "said so; open it with outputs='logits' if these are logits, with 'partial' if scores are "
+                "rounded or hidden"
             )
             raise InvalidInput(msg)
         return raw
+
+
+def _looks_partial(raw: Tensor) -> bool:
+    """Return whether rows may be probabilities of which some are rounded away or not shown."""
+    values = raw.double()
+    inside = (values >= 0).all() & (values <= 1).all() & (values.amax(1) > 0).all()
+    hidden = (values == 0).any(1).all()
+    rounded = ((values - torch.round(values, decimals=_ROUNDED)).abs() < 1e-7).all()  # noqa: PLR2004 - float32
+    # One decimal moves each score by up to 0.05; hiding only takes away.
+    most = 1 + (0.05 * values.shape[1] if bool(rounded) else _TOLERANCE)
+    return bool(inside & (values.sum(1) <= most).all() & (hidden | rounded))
 
 
 def read_answer(arrays: Sequence[Tensor], rows: int, outputs: Outputs, name: str) -> Answer:

@@ -112,6 +112,11 @@ class BatchedModel(ABC):
         self._fixed = fixed_batch
         self._scale = ScoreScale(outputs, name)
 
+    @property
+    def complete_scores(self) -> bool:
+        """Whether rows of scores sum to 1; those opened with ``outputs="partial"`` need not."""
+        return self._scale.complete
+
     @abstractmethod
     def _ask(self, x: Tensor) -> Answer:
         """Answer one checked batch."""
@@ -201,7 +206,8 @@ class BatchedModel(ABC):
         if answer.scores is None:
             msg = f"{self.name} answered labels where scores were expected"
             raise InvalidInput(msg)
-        return check_scores(self._scale.probabilities(answer.scores), rows, self.num_classes, self.name)
+        scores = self._scale.probabilities(answer.scores)
+        return check_scores(scores, rows, self.num_classes, self.name, complete=self.complete_scores)
 
     def _answers(self, x: Tensor) -> Iterator[tuple[Tensor, Answer]]:
         check_inputs(x, self.input_shape, self.name)

@@ -24,6 +24,7 @@ from assay.adapters.http_wire import (
 )
 from assay.errors import InvalidInput, SuspectUnreachable
 from assay.model import Access
+from assay.puzzles.payer import Paid
 
 __all__ = ["HttpModel"]
 
@@ -111,6 +112,11 @@ class HttpModel(BatchedModel):
         except BaseException:
             self.close()
             raise
+
+    @property
+    def paid(self) -> Paid:
+        """The work that a gateway in front of the model was paid so far."""
+        return self._client.paid
 
     def close(self) -> None:
         """Close the connections."""

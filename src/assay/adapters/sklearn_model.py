@@ -98,6 +98,11 @@ class SklearnModel(BatchedModel):
         self._graded = hasattr(estimator, "predict_proba")
         self._offer(len(classes), access, Access.SCORES if self._graded else Access.LABELS)
 
+    @property
+    def estimator(self) -> Any:
+        """The fitted classifier itself, for its owner; what restricts access does not pass it on."""
+        return self._estimator
+
     def _ask(self, x: Tensor) -> Answer:
         table = x.flatten(1).cpu().numpy()
         try:

@@ -14,7 +14,7 @@ from assay.extraction.exact.base import ExactAttack
 from assay.extraction.exact.bisection import Brackets, bisect
 from assay.extraction.exact.domain import Domain
 from assay.extraction.exact.hyperplanes import Hyperplanes, fit_hyperplanes
-from assay.extraction.exact.labelled import Labelled, is_continuous
+from assay.extraction.exact.labelled import Labelled, corners, is_continuous
 from assay.extraction.exact.monomials import Monomials
 from assay.extraction.exact.oracle import Oracle
 from assay.extraction.exact.recovered import Recovered
@@ -30,6 +30,7 @@ _MISFIT = 3.0
 _SWEEPS = 4
 _PAIR = 2
 _GUIDES, _GUIDE_BITS = 4000, 3
+_KEPT = 0.7  # features of a rare class that the corner behind it keeps
 _SAME = 1e-6  # of the span of the scores: the truth is no polynomial of this degree beyond
 
 
@@ -113,8 +114,7 @@ class Boundary(ExactAttack):
         seen.draw(edges + 1)
         if not seen.found_two(self.search, reserve=edges * self._price(_FEWEST_BITS)):
             return self._constant(phi, seen, classes)
-        bits = self._affordable(oracle, edges, 0)
-        if bits < self.bits:
+        if (bits := self._affordable(oracle, edges, 0)) < self.bits:
             flags.append("budget-limited")
         found = self._collect(oracle, seen, edges, bits, phi.count)
         fit = self._fit(found, phi, seen, classes)
@@ -130,14 +130,7 @@ class Boundary(ExactAttack):
             seen.draw(more)
             found = found.joined(self._collect(oracle, seen, more, bits, phi.count, found))
             fit = self._fit(found, phi, seen, classes)
-        for _ in range(_SWEEPS):
-            if fit.nullity == 1:
-                break
-            fresh = self._guided(oracle, found, fit, phi, bits, rng)
-            if fresh is None:
-                break
-            found = found.joined(fresh)
-            fit = self._fit(found, phi, seen, classes)
+        found, fit = self._completed(oracle, seen, found, fit, phi, bits, rng)
         if fit.nullity > 1:
             flags.append("rank-deficient")
         elif fit.misfit > _MISFIT:  # of an open system the residuals say nothing
@@ -185,6 +178,84 @@ class Boundary(ExactAttack):
             found = ends if found is None else found.joined(ends)
         assert fresh is not None
         return fresh
+
+    def _completed(
+        self,
+        oracle: Oracle,
+        seen: Labelled,
+        found: Brackets,
+        fit: Hyperplanes,
+        phi: Monomials,
+        bits: int,
+        rng: np.random.Generator,
+    ) -> tuple[Brackets, Hyperplanes]:
+        """Look for further boundary points while equations leave something open, or classes are unseen."""
+        unseen = len(np.unique(np.r_[seen.labels, found.far_labels])) < oracle.num_classes
+        for sweep in range(_SWEEPS + 1):
+            if fit.nullity == 1 and (sweep or not unseen):
+                break
+            fresh = (
+                self._guided(oracle, found, fit, phi, bits, rng)
+                if sweep
+                else self._neglected(oracle, seen, found, phi.count, bits, rng)
+            )
+            if fresh is not None:
+                found = found.joined(fresh)
+                fit = self._fit(found, phi, seen, oracle.num_classes)
+            elif sweep:
+                break
+        return found, fit
+
+    def _neglected(
+        self,
+        oracle: Oracle,
+        seen: Labelled,
+        found: Brackets,
+        features: int,
+        bits: int,
+        rng: np.random.Generator,
+    ) -> Brackets | None:
+        """Search from points of rare classes outwards; None if every class has points enough."""
+        near, far = list[np.ndarray](), list[np.ndarray]()
+        counts = np.bincount(found.facets.ravel(), minlength=oracle.num_classes)
+        if len(np.unique(seen.labels)) < oracle.num_classes:
+            self._look_for_rare(oracle, seen, found, features * self._price(bits), rng)
+        for k in np.unique(seen.labels):
+            mine, others = np.flatnonzero(seen.labels == k), np.flatnonzero(seen.labels != k)
+            missing = max(0, features - int(counts[k]))
+            # A line ends at the first boundary seen from its near end, which is one of class k.
+            near.append(rng.choice(mine, size=missing))
+            far.append(rng.choice(others, size=missing, replace=missing > len(others)))
+        a, b = np.concatenate(near), np.concatenate(far)
+        if oracle.remaining is not None:
+            most = oracle.remaining // self._price(bits)
+            a, b = a[:most], b[:most]
+        if not len(a):
+            return None
+        ends = Brackets(seen.x[a], seen.x[b], seen.labels[a], seen.labels[b])
+        return bisect(oracle.labels, ends, bits, fan_out=self.fan_out)
+
+    def _look_for_rare(
+        self, oracle: Oracle, seen: Labelled, found: Brackets, reserve: int, rng: np.random.Generator
+    ) -> None:
+        """Ask corners of the box for classes of which no inner point is known."""
+        rows = (
+            self.search // 8
+            if oracle.remaining is None
+            else min(self.search // 8, oracle.remaining - reserve)
+        )
+        if rows < 1:
+            return
+        common = np.unique(seen.labels)
+        met = found.far[~np.isin(found.far_labels, common)]
+        domain = oracle.domain
+        drawn = corners(domain, rows, rng)
+        if len(met):
+            # Where such a class was met, the corner behind is more likely to be of it.
+            some = met[rng.integers(len(met), size=rows)]
+            keep = rng.random((rows, domain.size)) < _KEPT * (np.arange(rows) % 2)[:, None]
+            drawn = np.where(keep, np.where(some > domain.centre, domain.high, domain.low), drawn)
+        seen.ask(drawn)
 
     def _guided(
         self,

@@ -32,6 +32,7 @@ LogisticModel = Literal["auto", "softmax", "one-vs-rest"]
 _BINARY = 2
 _NEGLIGIBLE, _CLOSE = 1e-9, 0.05
 _RETRIES = 4
+_TELLING = 3  # different scores, as `find_grain` wants
 _TOLERANCE = 1e9  # of a check, in units of the answers' resolution: 1e-7 for float64
 
 
@@ -136,6 +137,8 @@ class EquationSolving(ExactAttack):
         if not len(x):
             msg = f"the scores of {oracle.name} are 0 or 1 wherever it was asked, so they give no equations"
             raise InvalidInput(msg)
+        if not oracle.complete_scores and not _telling(scores):
+            x, scores = self._until_telling(oracle, x, scores, rng)
         grain = find_grain(scores)
         if grain.rounded:
             return self._rounded(oracle, x, scores, grain, rng)
@@ -239,6 +242,17 @@ class EquationSolving(ExactAttack):
         details = {"answers": grain.title, "feasible": found.feasible, "flips": found.flips}
         return self._result(oracle, guess, flags, details)
 
+    def _until_telling(
+        self, oracle: Oracle, x: np.ndarray, scores: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ask on while scores are all 0 or 1: hidden ones and rounded ones look alike there."""
+        most = self.queries or 5 * oracle.num_classes * (oracle.size + 1)
+        while not _telling(scores) and len(x) < most and oracle.covers(1):
+            rows = min(len(x), most - len(x))
+            points = uniform_points(oracle.domain, rows if oracle.covers(rows) else 1, rng)
+            x, scores = np.vstack([x, points]), np.vstack([scores, oracle.scores(points)])
+        return x, scores
+
     def _check_rows(self, oracle: Oracle, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         rows = self.checks if oracle.remaining is None else min(self.checks, oracle.remaining)
         x = uniform_points(oracle.domain, rows, rng)
@@ -262,6 +276,11 @@ class EquationSolving(ExactAttack):
             flags=(*flags, *guess.flags, *(("constant",) if constant else ())),
             details={"model": guess.link, "check": guess.gap, **dict(guess.details), **details},
         )
+
+
+def _telling(scores: np.ndarray) -> bool:
+    """Return whether there are enough scores between 0 and 1 to see how they are rounded."""
+    return len(np.unique(scores[(scores > 0) & (scores < 1)])) >= _TELLING
 
 
 def _limit(oracle: Oracle) -> float | None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from assay.extraction.exact.domain import Domain
+from assay.extraction.exact.doubt import most_doubtful
 from assay.extraction.exact.monomials import Monomials
 
 __all__ = ["Learner", "LinearLearner", "MlpLearner", "SvmLearner", "make_learner"]
@@ -76,6 +77,11 @@ class Learner(ABC):
 
     def _margin_scores(self, u: np.ndarray) -> Any:
         return self._fitted.decision_function(u)
+
+    def doubtful(self, pool: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:  # noqa: ARG002 - for subclasses
+        """Return positions ``[count]`` of the rows of ``pool`` whose labels are least certain."""
+        nearest: np.ndarray = np.argsort(self.margins(pool), kind="stable")[:count]
+        return nearest
 
     def model(self, domain: Domain) -> Any:
         """Return a scikit-learn classifier or torch module that takes rows of ``domain``."""
@@ -146,6 +152,12 @@ class SvmLearner(Learner):
             self._chosen, self._rows = self._best(u, labels), len(u)
         gamma = self._chosen if self.gamma is None else self.gamma
         return SVC(C=_SVM_C, gamma=gamma).fit(u, labels)
+
+    def doubtful(self, pool: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
+        """Return positions ``[count]`` of rows near the boundary and far from ``known`` ones."""
+        gamma = float(self._fitted.gamma)
+        decide = self._margin_scores
+        return most_doubtful(pool, decide(pool), known, decide(known), gamma, min(count, len(pool)))
 
     def _best(self, u: np.ndarray, labels: np.ndarray) -> float:
         """Choose the width of the kernel by held-out accuracy."""

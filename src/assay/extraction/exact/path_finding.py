@@ -14,7 +14,7 @@ from assay.errors import AccessDenied, BudgetExceeded, InvalidInput, UnknownName
 from assay.extraction.exact.base import ExactAttack
 from assay.extraction.exact.oracle import Oracle
 from assay.extraction.exact.paths.audit import audit
-from assay.extraction.exact.paths.boxes import Boxes
+from assay.extraction.exact.paths.boxes import Box, Boxes
 from assay.extraction.exact.paths.compare import largest_error
 from assay.extraction.exact.paths.descend import search_down
 from assay.extraction.exact.paths.export import estimator, tree_arrays
@@ -24,6 +24,7 @@ from assay.extraction.exact.paths.neighbours import search_neighbours
 from assay.extraction.exact.paths.partition import partition, simplify
 from assay.extraction.exact.paths.probing import Identities
 from assay.extraction.exact.paths.refine import refine, splits
+from assay.extraction.exact.paths.slanted import is_slanted
 from assay.extraction.exact.paths.surround import Looks
 from assay.extraction.exact.recovered import Recovered
 from assay.model import Access
@@ -34,6 +35,7 @@ __all__ = ["PathFinding"]
 
 Method = Literal["auto", "bottom-up", "line-search", "top-down"]
 _VALUE_AND_CONFIDENCE = 2
+_SUSPICIOUS, _PER_IDENTITY = 2000, 100  # questions, and questions for each answer that was seen
 
 
 @register("path-finding", kind="extraction")
@@ -139,7 +141,9 @@ class PathFinding(ExactAttack):
             whole=self.whole,
             categorical=tuple(int(f) for f in np.flatnonzero(~domain.continuous)),
         )
-        service = _Service(oracle, grid, fields=self.fields, start=grid.random(1, rng))
+        # Its own generator: a tree is searched as if nobody had looked for slants.
+        looks = rng.spawn(1)[0]
+        service = _Service(oracle, grid, fields=self.fields, start=grid.random(1, rng), rng=looks)
         method = self._method(oracle, service)
         ask, found, flags = service.ask, Boxes(grid), []
         start = [service.start]
@@ -168,6 +172,11 @@ class PathFinding(ExactAttack):
             if not len(found):
                 raise
             flags.append("budget exhausted")
+        except _SlantedError:
+            flags.append("not a tree")
+            # Its boxes are steps of a staircase; putting a tree together from them says nothing.
+            found = Boxes(grid)
+            found.add(Box.whole(grid), int(ask(service.start[None])[0]), service.start)
         searched = ask.asked
         boxes = len(found)
         found.merge()
@@ -175,7 +184,7 @@ class PathFinding(ExactAttack):
         filled = simplify(found, root)
         if filled:
             flags.append("incomplete tree")
-        if self.precision is not None and "budget exhausted" not in flags:
+        if self.precision is not None and not {"budget exhausted", "not a tree"} & set(flags):
             try:
                 thresholds, unsettled = refine(
                     grid, ask, found, root, precision=self.precision, arity=self.arity
@@ -248,10 +257,38 @@ class PathFinding(ExactAttack):
         return largest_error(found.model, truth)
 
 
+class _SlantedError(Exception):
+    """The victim is no tree."""
+
+
+class _Watched(Identities):
+    """Identities that look for slanted boundaries once questions pile up without new answers.
+
+    The answers of a linear model or a network are a staircase of ever more boxes, for as
+    long as anybody asks.
+    """
+
+    def watch(self, oracle: Oracle, rng: np.random.Generator) -> None:
+        """Say whose domain it is."""
+        self._domain, self._rng, self._look_at = oracle.domain, rng, _SUSPICIOUS
+
+    def of_values(self, x: Floats) -> Integers:
+        """Ask, and look for slants after so many questions."""
+        names = super().of_values(x)
+        if self.asked >= self._look_at:
+            few = len(self.answers) <= self.asked / _PER_IDENTITY
+            self._look_at = 2 * self.asked
+            if few and is_slanted(super().of_values, self._domain, self._rng):
+                raise _SlantedError
+        return names
+
+
 class _Service:
     """Identities from whatever the victim shows, and what they predict."""
 
-    def __init__(self, oracle: Oracle, grid: Grid, *, fields: bool, start: Integers) -> None:
+    def __init__(
+        self, oracle: Oracle, grid: Grid, *, fields: bool, start: Integers, rng: np.random.Generator
+    ) -> None:
         self.grid, self.start = grid, start[0]
         self.graded = Access.LABELS in oracle.access
         self.shows_nodes = self._named = False
@@ -273,7 +310,8 @@ class _Service:
             msg = f"{oracle.name} shows nothing that tells leaves apart: labels, scores or leaf identities"
             raise AccessDenied(msg)
         width_used = _VALUE_AND_CONFIDENCE if self._named and not self._fields else None
-        self.ask = Identities(grid, answer, width_used)
+        self.ask = _Watched(grid, answer, width_used)
+        self.ask.watch(oracle, rng)
 
     @property
     def looks(self) -> Looks | None:

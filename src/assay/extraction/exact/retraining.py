@@ -25,7 +25,8 @@ from assay.registry import register
 __all__ = ["AdaptiveRetraining"]
 
 _NEAR = 0.75  # share of a round that goes to the boundary of the fit
-_POOL = 10_000
+_DOUBTED = 0.85  # the same for kernel machines, whose choice looks around by itself
+_POOL, _CANDIDATES = 10_000, 2000
 _PAIR = 2
 
 
@@ -43,7 +44,8 @@ class AdaptiveRetraining(ExactAttack):
     strategy
         ``"uniform"``: random points. ``"line-search"``: bisection between random points of
         different labels, every step a sample. ``"adaptive"``: rounds of three quarters of
-        points near the boundary of the latest fit and a quarter of random ones.
+        points near the boundary of the latest fit and a quarter of random ones; for kernel
+        machines of the points that they know least about.
     learner
         ``"linear"`` (logistic or softmax regression), ``"svm-rbf"`` (two classes) or
         ``"mlp"`` (one hidden layer of hyperbolic tangents).
@@ -159,19 +161,18 @@ class AdaptiveRetraining(ExactAttack):
     ) -> None:
         domain, unit = oracle.domain, Monomials(1, oracle.domain)
         shares = [len(part) for part in np.array_split(np.arange(queries), self.rounds)]
-        if self.learner == "svm-rbf" and is_continuous(domain):
-            # Kernel machines need both sides of the boundary before their fit means anything.
-            first = min(2, len(shares) - 1)
-            _search_lines(seen, oracle, sum(shares[:first]), width, rng)
-            shares = shares[first:]
-        else:
-            count = shares.pop(0)
-            ends = corners(domain, min(oracle.size + 3, count // 2), rng)
-            seen.ask(np.r_[ends, domain.uniform(count - len(ends), rng)])
+        count = shares.pop(0)
+        ends = corners(domain, min(oracle.size + 3, count // 2), rng)
+        seen.ask(np.r_[ends, domain.uniform(count - len(ends), rng)])
         for count in shares:
             near = np.empty((0, oracle.size))
             learner.fit(unit.unit(seen.x), seen.labels)
-            if not learner.constant:
+            if learner.constant:
+                # A class that uniform points miss has its best points in corners.
+                near = corners(domain, count // 2, rng)
+            elif self.learner == "svm-rbf":
+                near = _doubted(learner, unit, domain, math.ceil(_DOUBTED * count), seen.x, rng)
+            else:
                 near = _near_boundary(learner, unit, domain, round(_NEAR * count), width, seen.x, rng)
             seen.ask(np.r_[near, domain.uniform(count - len(near), rng)])
 
@@ -193,6 +194,16 @@ def _search_lines(
     left = end - oracle.queries
     if left:
         seen.ask(oracle.domain.uniform(left, rng))
+
+
+def _doubted(
+    learner: Learner, unit: Monomials, domain: Domain, count: int, known: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return ``count`` random points and corners that the learner knows least about."""
+    rows = max(_CANDIDATES, 2 * count)
+    pool = np.r_[domain.uniform(rows, rng), corners(domain, min(rows // 3, 2**domain.size), rng)]
+    chosen: np.ndarray = pool[learner.doubtful(unit.unit(pool), unit.unit(known), count)]
+    return chosen
 
 
 def _near_boundary(

@@ -105,9 +105,11 @@ def interval_centre(
     weights = cross_entropy(x, scores, link) if start is None else start
     steps = 0
     for inside in _INSIDE:
-        weights, more = _descend(x, weights, link, _hinge(scores, inside * half))
+        weights, more = _descend(
+            x, weights, link, _hinge(scores, inside * half), until=lambda p: _widest(p, scores) < half
+        )
         steps += more
-        gap = float(np.abs(_scores(x, weights, link) - scores).max())
+        gap = _widest(_scores(x, weights, link), scores)
         if gap < half:
             break
     # Where no weights fit, the walls stand as near as they can.
@@ -138,6 +140,10 @@ def _walls(scores: np.ndarray, half: float) -> Objective:
     return objective
 
 
+def _widest(p: np.ndarray, scores: np.ndarray) -> float:
+    return float(np.abs(p - scores).max())
+
+
 def _scores(x: np.ndarray, weights: np.ndarray, link: Link) -> np.ndarray:
     return np.asarray(np.exp(log_scores(x @ weights[:, :-1].T + weights[:, -1], link)))
 
@@ -150,8 +156,9 @@ def _descend(
     *,
     ridge: float = 0.0,
     most: int = _MOST_STEPS,
+    until: Callable[[np.ndarray], bool] | None = None,
 ) -> tuple[np.ndarray, int]:
-    """Minimise an objective of the scores by Gauss-Newton steps with backtracking."""
+    """Minimise an objective of the scores by Gauss-Newton steps with backtracking, or until it is enough."""
     design = np.column_stack([x, np.ones(len(x))])
     classes, width = weights.shape
     free = np.arange(1 if link == "softmax" else 0, classes)
@@ -159,6 +166,8 @@ def _descend(
     for step in range(most):
         z = design @ weights.T
         p = np.exp(log_scores(z, link))
+        if until is not None and until(p):
+            return weights, step
         # The slope of log expit is expit(-z); exp(z) of a softmax has slope 1.
         slope = np.ones_like(z) if link == "softmax" else 1 / (1 + np.exp(z))
         _, by_p, curve = objective(p)
@@ -172,7 +181,7 @@ def _descend(
                 H[b, :, a] = H[a, :, b].T
         flat = H.reshape(len(free) * width, -1)
         flat[np.diag_indices(len(flat))] += ridge + 1e-13 * np.trace(flat) / len(flat)
-        move = linalg.solve(flat, gradient.ravel(), assume_a="pos", check_finite=False).reshape(-1, width)
+        move = _solved(flat, gradient.ravel()).reshape(-1, width)
         for halving in range(40):
             new = weights.copy()
             new[free] -= move * 0.5**halving
@@ -185,6 +194,19 @@ def _descend(
         if gain < _DONE * max(1.0, abs(cost)) or np.abs(move).max() * 0.5**halving < _DONE:
             return weights, step + 1
     return weights, most
+
+
+def _solved(H: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return the step; with fewer answers than unknowns, one that leaves open directions alone."""
+    ridge = 0.0
+    for _ in range(4):
+        try:
+            factor = linalg.cho_factor(H + ridge * np.eye(len(H)), check_finite=False)
+        except linalg.LinAlgError:
+            ridge = max(1e2 * ridge, 1e-11 * float(np.trace(H)) / len(H))
+            continue
+        return np.asarray(linalg.cho_solve(factor, gradient, check_finite=False))
+    return gradient / np.maximum(np.diag(H), np.finfo(float).tiny)
 
 
 def _cost(design: np.ndarray, weights: np.ndarray, link: Link, objective: Objective, ridge: float) -> float:

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from assay.extraction.exact.design import representable, uniform_points
+from assay.extraction.exact.close_calls import close_calls
+from assay.extraction.exact.design import uniform_points
 from assay.extraction.exact.digit_flips import find_flips, fit_flips
-from assay.extraction.exact.gauss_newton import Link, log_scores
+from assay.extraction.exact.gauss_newton import Link
 from assay.extraction.exact.oracle import Oracle
 from assay.extraction.exact.precision import Grain
 from assay.extraction.exact.rounded import Centre, interval_centre
 
 __all__ = ["RoundedFit", "fit_rounded"]
 
-_ROUNDS = 4
-_CANDIDATES = 20  # for each row that is asked
+_ROUNDS = 8
 _BINARY = 2
 
 
@@ -53,12 +53,11 @@ def fit_rounded(
     link: Link | None = None,
     flips: bool = False,
 ) -> RoundedFit:
-    """Ask up to ``rows`` rows in all, most of them where two classes are close, and fit.
+    """Ask up to ``rows`` rows in all, most of them where classes are close, and fit.
 
-    The first quarter is uniform. Every further one is chosen among many corners and
-    random points by the smallest difference of the two largest scores under the weights
-    found so far: there a score changes most with the weights, and there labels are
-    decided.
+    The first eighth is uniform. Every further one is chosen under the weights found so
+    far, see `close_calls`: there scores change most with the weights, and there labels
+    are decided.
 
     Parameters
     ----------
@@ -80,18 +79,18 @@ def fit_rounded(
     last = len(x) + (rows - len(x) if oracle.remaining is None else min(rows - len(x), oracle.remaining))
     found: Centre | None = None
     chosen: Link = "softmax" if link is None or oracle.num_classes == _BINARY else link
-    for quarter in range(1, _ROUNDS + 1):
-        more = last * quarter // _ROUNDS - len(x)
+    for part in range(1, _ROUNDS + 1):
+        more = last * part // _ROUNDS - len(x)
         if more > 0:
             points = (
                 uniform_points(oracle.domain, more, rng)
                 if found is None
-                else _close_calls(oracle, found.weights, chosen, more, rng)
+                else close_calls(oracle.domain, x, found.weights, grain.step, more, rng, chosen)
             )
             x, scores = np.vstack([x, points]), np.vstack([scores, oracle.scores(points)])
         start = None if found is None else found.weights
         found = interval_centre(x, scores, grain.step, chosen, start)
-        if quarter == 1 and link is None and not found.feasible and oracle.num_classes > _BINARY:
+        if part == 1 and link is None and not found.feasible and oracle.num_classes > _BINARY:
             other = interval_centre(x, scores, grain.step, "one-vs-rest")
             if other.half < found.half:
                 found, chosen = other, "one-vs-rest"
@@ -101,15 +100,3 @@ def fit_rounded(
     found_flips = find_flips(oracle, x, scores, grain.digits, rng, surplus=1.1, link=chosen)
     weights = fit_flips(found_flips, found.weights, chosen)
     return RoundedFit(weights, chosen, feasible=True, flips=len(found_flips.x))
-
-
-def _close_calls(
-    oracle: Oracle, weights: np.ndarray, link: Link, rows: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return the candidates on which the two largest scores are closest, half of them corners."""
-    domain = oracle.domain
-    half = rows * _CANDIDATES // 2
-    corners = np.where(rng.random((half, domain.size)) < 0.5, domain.low, domain.high)  # noqa: PLR2004 - a coin
-    pool = np.vstack([representable(corners), uniform_points(domain, half, rng)])
-    ours = np.sort(log_scores(pool @ weights[:, :-1].T + weights[:, -1], link), axis=1)
-    return pool[np.argsort(ours[:, -1] - ours[:, -2], kind="stable")[:rows]]
