@@ -94,7 +94,8 @@ class ModelOptions:
         str | None, typer.Option(help="Offer only this much: labels, scores, embeddings or weights.")
     ] = None
     outputs: Annotated[
-        str, typer.Option(help="What numbers a model answers: auto, logits, probabilities, partial (scores that need not sum to 1) or labels.")
+        str,
+        typer.Option(help="What a model answers: auto, logits, probabilities, partial scores, or labels."),
     ] = "auto"
     output: Annotated[
         str | None, typer.Option(metavar="NAME", help="The output to read of a model that has several.")
