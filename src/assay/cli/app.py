@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from assay.cli.accounts import accounts
+from assay.cli.audit import audit
 from assay.cli.calibrate import calibrate
 from assay.cli.demo import demo
 from assay.cli.embed import embed
@@ -46,6 +48,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "calibrate": calibrate,
     "serve": serve,
     "solve": solve,
+    "accounts": accounts,
+    "audit": audit,
     "report": report,
     "plan": plan,
     "list": list_names,

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from assay.result import Cost, Effect, Interval, Record
 
-__all__ = ["cost_rows", "estimate", "facts", "grid", "print_error", "print_json", "print_tables"]
+__all__ = ["cost_rows", "estimate", "facts", "grid", "paid_line", "print_error", "print_json", "print_tables"]
 
 _MINUTE = 60
 
@@ -87,6 +87,19 @@ def cost_rows(cost: Cost) -> dict[str, object]:
         "dollars": f"{cost.dollars:,.2f}" if cost.dollars else None,
         "time": f"{minutes:.0f} min {seconds:.0f} s" if minutes else f"{seconds:.1f} s",
     }
+
+
+def paid_line(models: Iterable[object]) -> list[str]:
+    """Return one line about the work that gateways were paid for these models; none if it was none.
+
+    Examples
+    --------
+    >>> paid_line([object()])
+    []
+    """
+    paid = [one.paid for one in models if hasattr(one, "paid")]
+    hashes, seconds = sum(one.hashes for one in paid), sum(one.seconds for one in paid)
+    return [f"paid {hashes:,} hashes in {seconds:.1f} s"] if hashes else []
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from assay.cli.console import cost_rows, estimate, facts, grid, print_json, print_tables
+from assay.cli.console import cost_rows, estimate, facts, grid, paid_line, print_json, print_tables
 from assay.cli.exact import asked_of, dressed, worth_rows
 from assay.cli.inputs import counts, read_data, settings
 from assay.cli.options import Common, Force, ModelOptions, Settings, Spending, open_models
@@ -98,7 +98,7 @@ def extract(
                 done = thief.run(shown_as, inputs, journal=journal, **asked)
                 done.save(folder)
                 record = done.record
-        name = shown_as.name
+        name, paid = shown_as.name, paid_line([opened])
     if common.json:
         print_json(record)
     elif not common.quiet:
@@ -111,7 +111,7 @@ def extract(
             **cost_rows(record.cost),
             "copy": None if out is None else next(out.glob("surrogate.*")),
         }
-        print_tables(facts(f"Extraction by {record.attack}", shown))
+        print_tables(facts(f"Extraction by {record.attack}", shown), *paid)
         if len(record.curve) > 1:
             rows = [(f"{p.queries:,}", f"{p.fidelity:.3f}", f"{p.accuracy:.3f}") for p in record.curve]
             print_tables(grid("Curve", ("queries", "fidelity", "accuracy"), rows))

@@ -43,10 +43,17 @@ def plan(
         raise InvalidInput(msg)
     found: dict[str, Any] = {"alpha": alpha, "power": power}
     if triggers:
-        from assay.statistics.power import trigger_queries
+        from assay.statistics.match_rates import plan_ownership
 
         found |= {"true_rate": true_rate, "null_rate": null_rate}
-        found |= trigger_queries(true_rate, null_rate, alpha, power).to_dict()
+        planned = plan_ownership(true_rate, null_rate, alpha, power)
+        found |= planned.exact.to_dict()
+        means = {
+            "queries_one_by_one_if_stolen": planned.sprt_stolen,
+            "queries_one_by_one_if_not": planned.sprt_independent,
+        }
+        found |= {name: mean for name, mean in means.items() if mean is not None}
+        found["queries_t_test_half_power"] = planned.t_test
         title = "Triggers needed (exact binomial test)"
     elif rows is not None:
         from assay.statistics.power import detectable_effect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ def serve(
 
     Speaks the Open Inference Protocol with JSON and binary tensors. Set ASSAY_OPERATOR_TOKEN
     to open the operator's page, and ASSAY_UPSTREAM_TOKEN where the server behind wants a
-    bearer token. Stops on SIGTERM once all bills are written.
+    bearer token. Stops on SIGTERM once all bills are written. SIGHUP reads the policy's file
+    again; what it says is taken over unless it leads backwards.
     """
     if (upstream is None) == (model is None):
         msg = "give either --upstream URL or --model FILE: what stands behind the gateway"
@@ -108,11 +110,13 @@ def serve(
             if ":" in address[0]
             else f"http://{address[0]}:{address[1]}"
         )
+        _log_to_standard_error(quiet=common.quiet)
         run_gateway(
             gateway,
             sockets=[listener],
             routers=pages(gateway, meter, os.environ.get(_TOKEN)),
             on_start=lambda: _announce(url, gateway, upstream or model or "", policy, common),
+            read_policy=None if policy is None else lambda: _policy(policy, policy_key),
         )
 
 
@@ -125,6 +129,16 @@ def _policy(path: Path | None, key: Path | None) -> Policy:
             raise InvalidInput(msg)
         return Policy()
     return load_policy(path, None if key is None else key.read_bytes().strip())
+
+
+def _log_to_standard_error(*, quiet: bool) -> None:
+    """Write what the gateway logs, one line each, where whoever runs it looks for that."""
+    log = logging.getLogger("assay.gateway")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.propagate = False
 
 
 @contextmanager

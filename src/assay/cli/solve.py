@@ -108,12 +108,12 @@ def _bank(
     with Client(url, account=account, max_seconds=max_seconds, workers=workers, progress=shown) as client:
         receipt = client.bank(units)
         paid = client.paid
-        credit = receipt.credit_units if paid.challenges else client.account()["credit_units"]
     return {
         "account_key": receipt.account_key,
-        "credit_units": credit,
+        "credit_units": receipt.credit_units,
         "units": receipt.units,
         "expires": receipt.expires,
+        "full": receipt.full,
         "challenges": paid.challenges,
         "hashes": paid.hashes,
         "seconds": round(paid.seconds, 3),
@@ -124,7 +124,7 @@ def _words(found: dict[str, Any]) -> dict[str, object]:
     lapses = found["expires"]
     rate = f", {found['hashes'] / found['seconds'] / 1e6:.2f} million a second" if found["seconds"] else ""
     return {
-        "credit": f"{found['credit_units']:,.2f} units",
+        "credit": f"{found['credit_units']:,.2f} units{', as much as there may be' if found['full'] else ''}",
         "earned now": f"{found['units']:,.2f} units",
         "work": f"{found['hashes']:,} hashes in {found['seconds']:.1f} s{rate}",
         "lapses": None if lapses is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(lapses)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay.cli.console import cost_rows, estimate, facts, grid, print_json, print_tables
+from assay.cli.console import cost_rows, estimate, facts, grid, paid_line, print_json, print_tables
 from assay.cli.options import Common, Force, ModelOptions, Spending, open_models
 from assay.cli.output import new_file, new_folder, new_journal
 from assay.cli.report import check_page, write_page
@@ -95,6 +95,7 @@ def verify(
             )
             if place is not None:
                 verdicts[-1].save(place / "verdict.json")
+        paid = paid_line(opened)
         if page is not None:
             from assay.report import Entry
 
@@ -111,6 +112,8 @@ def verify(
             for s, v, p, is_stolen in zip(suspect, verdicts, adjusted, stolen, strict=True)
         ]
         print_tables(grid("Verdicts", ("suspect", "decision", "p-value", "p (Holm)", "queries"), rows))
+    if not common.json and not common.quiet:
+        print_tables(*paid)
     if any(stolen):
         raise typer.Exit(STOLEN)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -45,12 +46,16 @@ class Receipt:
         Credit of the account now.
     expires
         When the credit lapses, in seconds since 1970; None if it does not.
+    full
+        Whether the account holds as much credit as it may, so that less than was asked for
+        may have been banked.
     """
 
     account_key: str
     units: float
     credit_units: float
     expires: float | None = None
+    full: bool = False
 
 
 class Client:
@@ -181,26 +186,33 @@ class Client:
         ----------
         units
             Credit to earn, in units of the policy; ``policy()["hashes_per_unit"]`` hashes
-            each. 0 only pays the entry deposit.
+            each. 0 only pays the entry deposit. No more is earned than the account may hold,
+            ``policy()["max_credit_units"]``: see `Receipt.full`.
 
         Raises
         ------
         SuspectUnreachable
-            If the gateway refuses, for example because the credit is full.
+            If the gateway refuses.
         PaymentRefused
             If a challenge asks for more work than ``max_seconds`` allow.
         """
         if not 0 <= units < float("inf"):
             msg = f"units must be a number of at least 0, got {units}"
             raise InvalidInput(msg)
-        receipt = Receipt(self.account_key or "", 0.0, 0.0)
-        if self._deposit_due() > 0:
+        rules = self.policy()
+        held = self._books(rules)
+        receipt = Receipt(self.account_key or "", 0.0, _number(held, "credit_units"))
+        if _number(held, "deposit_due_units") > 0:
             receipt = self._redeem(receipt, {"purpose": "deposit"})
+        limit, least = _credit_limit(rules)
         left, rounds = units, 0
         while left > 0:
+            room = limit - receipt.credit_units
+            if room < least:
+                return replace(receipt, full=True)
             before = receipt.units
             # The work is quantised by chance, so the sum may end a little above or below what is asked.
-            receipt = self._redeem(receipt, {"purpose": "credit", "units": left})
+            receipt = self._redeem(receipt, {"purpose": "credit", "units": min(left, room)})
             left, rounds = left - (receipt.units - before), rounds + 1
             if receipt.units <= before or rounds == _MOST_ROUNDS:
                 msg = f"{self._http.shown} gives too little credit for each challenge"
@@ -220,14 +232,13 @@ class Client:
     ) -> None:
         self.close()
 
-    def _deposit_due(self) -> float:
-        if self.account_key is None:
-            return _number(self.policy(), "deposit_units")
-        try:
-            return _number(self.account(), "deposit_due_units")
-        except SuspectUnreachable:
+    def _books(self, rules: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the account as the gateway knows it, or as it will be opened."""
+        if self.account_key is not None:
             # An account that nobody has paid for yet is not in the books.
-            return _number(self.policy(), "deposit_units")
+            with suppress(SuspectUnreachable):
+                return self.account()
+        return {"deposit_due_units": _number(rules, "deposit_units"), "credit_units": 0.0}
 
     def _redeem(self, so_far: Receipt, wanted: Mapping[str, Any]) -> Receipt:
         document = self._ask("POST", "/pow/v1/challenge", wanted)
@@ -276,6 +287,15 @@ def _tensor(name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
 def _array(output: Mapping[str, Any]) -> npt.NDArray[Any]:
     dtype = _DTYPES.get(output["datatype"], np.dtype(object))
     return np.asarray(output["data"], dtype=dtype).reshape(output["shape"])
+
+
+def _credit_limit(rules: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the most credit an account may hold, and what the smallest challenge adds to it."""
+    if rules.get("max_credit_units") is None:
+        return float("inf"), 0.0
+    least = 2.0 ** _number(rules, "min_bits") / max(_number(rules, "hashes_per_unit"), 1e-9)
+    # What the books round away must not be asked for.
+    return _number(rules, "max_credit_units"), least + 1e-5
 
 
 def _number(document: Mapping[str, Any], name: str) -> float:

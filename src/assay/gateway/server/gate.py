@@ -49,6 +49,7 @@ _ACCOUNT_KEY = re.compile(r"a1\.([0-9a-f]{32})\.([0-9a-f]{32})")
 _MEMORY = 14  # log2 of scrypt's N: 16 MiB a try
 _MARGIN = 1e-6  # the books' smallest amount
 _DOWN = 1.0 - 2.0**-53  # the draw that rounds down
+_NEWEST = 2**53
 _GONE: frozenset[Reason] = frozenset({"expired"})
 
 
@@ -86,7 +87,8 @@ class Gate:
     clock
         Never runs back.
     honoured
-        Policy versions whose challenges are still good, besides the one in force.
+        Policy versions whose challenges are still good, besides the one in force and
+        newer ones.
     """
 
     policy: Policy
@@ -240,7 +242,8 @@ class Gate:
             now=self.clock(),
             purposes=purposes,
             min_bits=puzzle.min_bits,
-            policies=self.honoured | {self.policy.version},
+            # A newer one was signed by a replica that has taken over its policy already.
+            policies=range(min(self.honoured | {self.policy.version}), _NEWEST),
             sub=None if caller is None else caller.account_id,
             model=asked.model or None,
             model_version=asked.version or None,
