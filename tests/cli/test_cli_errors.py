@@ -90,6 +90,8 @@ BAD = [
     ([*EMBED, "--device", "cuda"], 2, "CPU"),
     ([*EMBED, "--recipe", "epocs=3"], 2, "did you mean 'epochs'?"),
     ([*EMBED, "--set", "triggers=1000"], 2, "triggers"),
+    ([*EMBED, "--unrelated", "digits"], 2, "leave --unrelated out"),
+    ([*EMBED, "--scheme", "badnets"], 2, "is a table"),
     (["train", "--data", "iris", "--out", "model.bin"], 2, ".safetensors"),
     (["train", "--data", "iris", "--out", "broken.safetensors"], 2, "already exists"),
     (["train", "--data", "iris", "--out", "new.safetensors", "--architecture", "wm-16-1"], 2, "wrn"),

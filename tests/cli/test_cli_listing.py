@@ -101,6 +101,8 @@ def test_plan_agrees_with_the_library(assay):
     assert found["queries_one_by_one_median"] <= found["queries_one_by_one_enough"]
     found = assay("plan", "--triggers", "--true-rate", "0.8", "--null-rate", "0.2", "--json").json
     assert found["queries"] == trigger_queries(0.8, 0.2).queries
+    assert found["queries_one_by_one_if_stolen"] < found["queries"]
+    assert "one_by_one" not in assay("plan", "--triggers", "--true-rate", "1", "--null-rate", "0.1").out
     effect = assay("plan", "--rows", str(fixed.private), "--alpha", "0.05", "--power", "0.8", "--json").json[
         "effect"
     ]

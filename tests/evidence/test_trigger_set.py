@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -54,6 +55,12 @@ def marked(trigger="patch", seed=0):
     )
 
 
+def patiently(evidence):
+    """The same evidence, examined with all triggers."""
+    scheme = replace(evidence.scheme, stop_early=False)
+    return Evidence(scheme, evidence.tensors, evidence.facts, evidence.nonce)
+
+
 @cache
 def clean(seed):
     network = build("mlp-32", (1, 8, 8), 10, seed)
@@ -88,10 +95,15 @@ def test_marked_model_is_found_and_the_control_is_not(trigger):
     found = marked(trigger)
     verdict = found.evidence.verify(found.model)
     assert verdict.stolen
-    assert verdict.p_value < 1e-5
-    assert verdict.queries == 100
-    assert verdict.effect.low > 0.3
-    assert verdict.companions[0].p_value < 1e-6  # against the unmarked model's rate
+    assert verdict.queries <= 32
+    assert verdict.details["triggers_saved"] == 100 - verdict.queries
+    assert verdict.effect.low > 0.1
+    assert verdict.companions[0].p_value < 0.05  # against the unmarked model's rate
+    assert {c.test for c in verdict.companions} == {"binomial", "match-rate-t"}
+    patient = patiently(found.evidence).verify(found.model)
+    assert patient.queries == 100
+    assert patient.p_value < 1e-5
+    assert patient.effect.low > 0.3
     control = found.evidence.verify(found.unmarked)
     assert not control.stolen
     assert control.companions[0].p_value > 0.05
@@ -146,14 +158,12 @@ def test_clean_models_have_superuniform_p_values_over_keys(trigger):
     for seed in range(4):
         answers = clean(seed)
         for key in range(40):  # whole keys: places, patterns, images and targets drawn afresh
-            rngs = np.random.default_rng(int(derive(draw_key(1000 * seed + key), "inputs"), 16)).spawn(3)
-            marks = scheme._draw(train_set, rngs[0])
-            held_out, _ = scheme._split(train_set, rngs[1])
-            index = torch.arange(100) % len(marks)
-            x = marks.variants(index, rngs[2]) if held_out is None else marks.stamp(held_out.x, index)
-            targets = key_targets(draw_key(1000 * seed + key), x, len(marks), 10)
-            counts = np.zeros((len(marks), 10), dtype=np.int64)
-            np.add.at(counts, (index.numpy(), answers.labels(x).numpy()), 1)
+            secret = draw_key(1000 * seed + key)
+            rngs = np.random.default_rng(int(derive(secret, "inputs"), 16)).spawn(3)
+            made = scheme.inputs(train_set, rngs, None)
+            targets = key_targets(secret, made.asked, made.marks, 10)
+            counts = np.zeros((made.marks, 10), dtype=np.int64)
+            np.add.at(counts, (made.asked_mark.numpy(), answers.labels(made.asked).numpy()), 1)
             p_values.append(randomisation_p_value(counts, targets))
     assert uniformity(p_values).p_value > 0.001
     assert np.mean(np.array(p_values) <= 0.05) < 0.12
@@ -285,7 +295,8 @@ def test_scenes_fit_shape_and_range(shape):
 def test_held_out_triggers_are_not_trained_on(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "assay.evidence.watermarks.trigger_set.train", lambda network, rows, recipe, **_: seen.append(rows)
+        "assay.evidence.watermarks.marked_training.train",
+        lambda network, rows, recipe, **_: seen.append(rows),
     )
     data, _ = parts()
     found = TriggerSet().embed(data, architecture="mlp-8", recipe=FAST, key=3)
@@ -303,7 +314,7 @@ def test_held_out_triggers_are_not_trained_on(monkeypatch):
 
 def test_budget_uses_as_many_triggers_as_it_allows():
     found = marked()
-    verdict = found.evidence.verify(found.model, budget=30)
+    verdict = patiently(found.evidence).verify(found.model, budget=30)
     assert verdict.queries == 30
     assert verdict.n == {"triggers": 30, "marks": 8}
     assert verdict.stolen
@@ -417,9 +428,9 @@ def test_data_too_small():
 
 def test_binary_task_gets_more_marks():
     data = breast_cancer()
-    marks = TriggerSet(triggers=32)._draw(data, np.random.default_rng(0))
+    marks = TriggerSet(triggers=32).draw(data, np.random.default_rng(0))
     assert len(marks) == 16  # 16 bits of secret
-    assert len(TriggerSet(triggers=5)._draw(data, np.random.default_rng(0))) == 5
+    assert len(TriggerSet(triggers=5).draw(data, np.random.default_rng(0))) == 5
 
 
 def test_built_by_name_from_text():

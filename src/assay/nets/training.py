@@ -16,6 +16,7 @@ from torch.nn import functional
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.nets.checkpoint import Progress, load_checkpoint, save_checkpoint
+from assay.nets.interlude import Interlude
 from assay.nets.network import Network
 from assay.nets.recipe import Recipe
 from assay.observers import Observer, Observers
@@ -57,6 +58,7 @@ def train(
     observers: Sequence[Observer] = (),
     checkpoint: str | Path | None = None,
     task: str = "train",
+    interlude: Interlude | None = None,
 ) -> TrainingResult:
     """Train ``module`` in place on ``data`` and leave it in evaluation mode.
 
@@ -84,6 +86,9 @@ def train(
         ends with the same weights as if it had never stopped.
     task
         How observers call the work.
+    interlude
+        Called after every ordinary batch; cannot be combined with a checkpoint, which
+        would not know its state.
 
     Raises
     ------
@@ -91,6 +96,9 @@ def train(
         If targets do not fit the data, the loss becomes NaN, or the checkpoint belongs
         to another training.
     """
+    if interlude is not None and checkpoint is not None:
+        msg = "a training with an interlude cannot be resumed; leave out the checkpoint or the interlude"
+        raise InvalidInput(msg)
     if not len(data):
         msg = f"cannot train on {data.name}: it is empty"
         raise InvalidInput(msg)
@@ -103,7 +111,7 @@ def train(
         raise InvalidInput(msg)
     if fit_normalization and isinstance(module, Network):
         module.normalize.fit(data.x)  # before the loop copies the module for the running average
-    loop = _Loop(module, data, wanted, recipe, rng)
+    loop = _Loop(module, data, wanted, recipe, rng, interlude)
     watch = Observers(observers)
     watch.on_start(task, recipe.epochs)
     started, progress = time.perf_counter(), Progress()
@@ -169,8 +177,16 @@ def _identity(
 class _Loop:
     """State of one training: optimizer, running average, device and precision."""
 
-    def __init__(self, module: nn.Module, data: Dataset, targets: Tensor, recipe: Recipe, seed: int) -> None:
-        self.module, self.recipe, self.seed = module, recipe, seed
+    def __init__(
+        self,
+        module: nn.Module,
+        data: Dataset,
+        targets: Tensor,
+        recipe: Recipe,
+        seed: int,
+        interlude: Interlude | None = None,
+    ) -> None:
+        self.module, self.recipe, self.seed, self.interlude = module, recipe, seed, interlude
         self.device = next(module.parameters()).device
         self.x, self.targets = data.x, targets
         images = data.x.ndim == 4  # noqa: PLR2004
@@ -193,6 +209,7 @@ class _Loop:
         order = torch.randperm(len(self.x), generator=generator)
         self.module.train()
         total = torch.zeros((), device=self.device)
+        aside = torch.Generator().manual_seed((seed + 1) * 7_368_787 % 2**63)
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):  # dropout reads the global generators
             torch.default_generator.manual_seed(seed)
@@ -206,6 +223,8 @@ class _Loop:
                 for group in self.optimizer.param_groups:
                     group["lr"] = self.recipe.rate((epoch + step / self.steps) / self.recipe.epochs)
                 total += self._step(index, generator)
+                if self.interlude is not None:
+                    self.interlude(self, epoch * self.steps + step + 1, aside)
         mean = float(total) / self.steps
         if mean != mean:  # noqa: PLR0124 - NaN is the only value that differs from itself
             msg = f"training diverged in epoch {epoch + 1} (loss is NaN); lower the learning rate"
@@ -216,23 +235,29 @@ class _Loop:
         x = self.x[index]
         if self.augment is not None:
             x = self.augment(x, generator)
-        x = x.to(self.device)
-        if x.ndim == 4:  # noqa: PLR2004
-            x = x.contiguous(memory_format=torch.channels_last)
         target = self.targets[index].to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            logits = self.module(x)
-        logits = logits.float()
+        logits = self.forward(x)
         if target.is_floating_point():
             loss = functional.kl_div(functional.log_softmax(logits, 1), target, reduction="batchmean")
         else:
             loss = functional.cross_entropy(logits, target, label_smoothing=self.recipe.label_smoothing)
+        self.descend(loss)
+        return loss.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.device)
+        if x.ndim == 4:  # noqa: PLR2004
+            x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            logits: Tensor = self.module(x)
+        return logits.float()
+
+    def descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self.optimizer.step()
         if self.average is not None:
             _blend(self.average, self.module, self.recipe.average)
-        return loss.detach()
 
 
 @torch.no_grad()

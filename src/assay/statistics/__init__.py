@@ -24,6 +24,7 @@ from assay.statistics.linear_theory import (
     simulate_gap,
     simulate_membership,
 )
+from assay.statistics.match_rates import OwnershipPlan, match_t_test, plan_ownership, t_test_queries
 from assay.statistics.multiplicity import benjamini_hochberg, holm
 from assay.statistics.permutation import permutation_p_values, permutation_test
 from assay.statistics.power import (
@@ -36,6 +37,7 @@ from assay.statistics.power import (
     trigger_queries,
 )
 from assay.statistics.sequential_permutation import group_sequential, spending
+from assay.statistics.sprt import RatioTest, RatioTestOutcome, RatioTestPlan
 from assay.statistics.welch import welch_p_values, welch_test
 
 __all__ = [
@@ -43,8 +45,12 @@ __all__ = [
     "BettingState",
     "CoinBetting",
     "EProcessResult",
+    "OwnershipPlan",
     "OwnershipRates",
     "PowerPlan",
+    "RatioTest",
+    "RatioTestOutcome",
+    "RatioTestPlan",
     "TriggerPlan",
     "average_e",
     "benjamini_hochberg",
@@ -60,6 +66,7 @@ __all__ = [
     "harmonic_mean_aggregate",
     "holm",
     "margin_gap",
+    "match_t_test",
     "mean_difference",
     "membership_accuracy",
     "ownership_accuracy",
@@ -70,6 +77,7 @@ __all__ = [
     "pairs_for_betting",
     "permutation_p_values",
     "permutation_test",
+    "plan_ownership",
     "power_of",
     "prediction_t_test",
     "product_e",
@@ -78,6 +86,7 @@ __all__ = [
     "simulate_gap",
     "simulate_membership",
     "spending",
+    "t_test_queries",
     "trigger_queries",
     "twice_mean",
     "uniformity",

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 
-__all__ = ["Marks", "draw_patches", "draw_scenes"]
+__all__ = ["Marks", "draw_patches", "draw_scenes", "limits", "unlike"]
 
 _ATTEMPTS = 1000
+_TRIES = 64
 _DEEPEST = 4  # channels and up to three axes that can be interpolated
 _JITTER = 0.05
 _COARSE = 4
@@ -85,7 +87,7 @@ def draw_patches(data: Dataset, marks: int, size: int | None, rng: np.random.Gen
     InvalidInput
         If the inputs are too small for the patch or for so many distinct ones.
     """
-    low, high = _limits(data)
+    low, high = limits(data)
     table = len(data.input_shape) == 1
     free = np.flatnonzero((low < high).numpy()) if table else np.arange(min(data.input_shape[1:]))
     if size is None:
@@ -134,7 +136,7 @@ def draw_scenes(data: Dataset, marks: int, rng: np.random.Generator) -> Marks:
     InvalidInput
         If the inputs have more than three axes beside the channels.
     """
-    low, high = _limits(data)
+    low, high = limits(data)
     shape = data.input_shape
     if len(shape) > _DEEPEST:
         msg = f"no trigger inputs of shape {shape}; at most three axes beside the channels are supported"
@@ -149,7 +151,24 @@ def draw_scenes(data: Dataset, marks: int, rng: np.random.Generator) -> Marks:
     return Marks(torch.ones(marks, *shape, dtype=torch.bool), low + unit * (high - low), low, high)
 
 
-def _limits(data: Dataset) -> tuple[Tensor, Tensor]:
+def unlike(count: int, cells: int, rng: np.random.Generator) -> list[NDArray[np.bool_]]:
+    """Return patterns of cells, half of them lit, each far from those before it.
+
+    Examples
+    --------
+    >>> first, second = unlike(2, 16, np.random.default_rng(0))
+    >>> int(first.sum()), int((first != second).sum()) > 8
+    (8, True)
+    """
+    chosen: list[NDArray[np.bool_]] = []
+    while len(chosen) < count:
+        tries = [rng.permutation(cells) < (cells + 1) // 2 for _ in range(_TRIES)]
+        apart = [min((int((t != c).sum()) for c in chosen), default=cells) for t in tries]
+        chosen.append(tries[int(np.argmax(apart))])
+    return chosen
+
+
+def limits(data: Dataset) -> tuple[Tensor, Tensor]:
     """Return the smallest and largest value of each coordinate that a trigger may take."""
     if len(data.input_shape) == 1:
         # A table's columns have units of their own; outside what was observed a filter would notice.
