@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -13,28 +14,44 @@ from assay.nets import Recipe, build
 from assay.observers import Observer, Recorder
 from assay.registry import create, registered
 from assay.removal import (
+    AdversarialTraining,
     ChannelPruning,
     Distillation,
     FinePruning,
     FineTuning,
+    LabelNoising,
     MagnitudePruning,
+    NeuralCleanse,
     ReInitialisedHead,
     RemovalRecord,
+    Stacked,
     WeightNoise,
     WeightQuantisation,
+    WrongRelabelling,
 )
 
 GENTLE = {
+    "adversarial-training": AdversarialTraining(epochs=2, epsilon=0.05, moves=3),
     "channel-pruning": ChannelPruning(share=0.1, epochs=2),
     "distillation": Distillation(epochs=20),
     "fine-pruning": FinePruning(epochs=3),
     "fine-tuning": FineTuning(),
+    "label-noising": LabelNoising(share=0.1, lr=0.01),
     "magnitude-pruning": MagnitudePruning(share=0.3),
+    "neural-cleanse": NeuralCleanse(steps=4, minibatches=4, stamped=0.1),
     "re-initialised-head": ReInitialisedHead(epochs=10),
+    "stacked": Stacked(attacks="weight-noise:noise=0.05;fine-tuning"),
     "weight-noise": WeightNoise(),
     "weight-quantisation": WeightQuantisation(),
+    "wrong-relabelling": WrongRelabelling(inputs=20, epochs=10),
 }
 ARCHITECTURES = ("mlp-16", "cnn-4", "wrn-10-1", "resnet-10-4", "vgg-8-4")
+
+
+def _short(name):
+    known = {f.name for f in dataclasses.fields(GENTLE[name])}
+    quick = {"epochs": 1, "steps": 2, "minibatches": 2, "moves": 2}
+    return create(name, "removal", {k: v for k, v in quick.items() if k in known})
 
 
 def test_every_removal_of_ours_is_tested():
@@ -58,7 +75,7 @@ def test_a_gently_washed_copy_keeps_its_accuracy(name, model, thief, held_out):
 @pytest.mark.parametrize("name", GENTLE)
 def test_every_removal_works_on_every_architecture(name, architecture, few):
     model = TorchModel(build(architecture, (1, 8, 8), 10, 0).eval())
-    washed = create(name, "removal", {"epochs": 1}).run(model, few).model
+    washed = _short(name).run(model, few).model
     assert washed.module.architecture == model.module.architecture
     assert washed.digest != model.digest
     assert washed.scores(few.x).shape == (24, 10)
@@ -66,7 +83,7 @@ def test_every_removal_works_on_every_architecture(name, architecture, few):
 
 @pytest.mark.parametrize("name", GENTLE)
 def test_every_removal_works_on_networks_of_others(name, foreign, few):
-    washed = create(name, "removal", {"epochs": 1}).run(foreign, few, evaluation=few).model
+    washed = _short(name).run(foreign, few, evaluation=few).model
     assert [type(layer) for layer in washed.module] == [type(layer) for layer in foreign.module]
     assert washed.module[3].p == 0.2
     assert washed.digest != foreign.digest
@@ -142,7 +159,7 @@ def test_removals_chain(model, thief, held_out):
 
 def test_the_seed_decides(model, thief):
     for name in ("weight-noise", "re-initialised-head", "distillation", "fine-tuning"):
-        removal = create(name, "removal", {"epochs": 1})
+        removal = _short(name)
         one, same, other = (removal.run(model, thief, rng=seed).record.washed for seed in (1, 1, 2))
         assert one == same != other
 
@@ -192,7 +209,7 @@ def test_bad_data_and_models_are_refused(model, thief, few):
     with pytest.raises(InvalidInput, match=r"diverged|not finite"):
         FineTuning(lr=1e30, epochs=2).run(model, few)
     for name in GENTLE:  # whoever calls wash directly is told the same
-        removal = create(name, "removal", {"epochs": 1})
+        removal = _short(name)
         with pytest.raises(InvalidInput, match="at least 2 rows"):
             removal.wash(model.module, None, rng=0)
 
