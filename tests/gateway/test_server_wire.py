@@ -223,6 +223,11 @@ def test_text_is_kept_in_its_binary_form():
             from_numbers("x", "BYTES", (2, 1), data)
 
 
+def test_large_whole_numbers_are_exact_beside_small_ones():
+    values = [0, 2**63 + 1, 2**64 - 1]
+    assert from_numbers("x", "UINT64", (3,), values).array.tolist() == values
+
+
 @given(st.sampled_from(sorted(DATATYPES)), st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_array_survives_both_encodings(datatype, data):

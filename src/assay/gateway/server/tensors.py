@@ -123,17 +123,17 @@ def from_numbers(name: str, datatype: str, shape: tuple[int, ...], data: Any) ->
     if not kinds <= _KINDS[target.kind]:
         msg = f"input {name!r} says {datatype}, but its data is something else"
         raise BadQuery(msg)
-    try:
-        # Whole numbers beyond 64 bits become objects, or overflow.
-        found = np.array(flat, dtype=np.float64 if target.kind == "f" else None)
-    except OverflowError as error:
-        msg = f"input {name!r} holds a number outside {datatype}"
-        raise BadQuery(msg) from error
     if target.kind in "iu":
         bounds = np.iinfo(target)
         if min(flat) < bounds.min or max(flat) > bounds.max:
             msg = f"input {name!r} holds a number outside {datatype}"
             raise BadQuery(msg)
+    try:
+        # Straight to whole numbers: left to itself, numpy rounds mixed ones beyond 63 bits to floats.
+        found = np.array(flat, dtype=np.float64 if target.kind == "f" else target)
+    except OverflowError as error:
+        msg = f"input {name!r} holds a number outside {datatype}"
+        raise BadQuery(msg) from error
     with np.errstate(over="ignore"):  # the check below says it in words
         array = np.ascontiguousarray(found, dtype=target).reshape(shape)
     return InputTensor(name, datatype, shape, _finite(name, datatype, array))
