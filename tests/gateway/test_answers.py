@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from assay.defences import Dawn, Rounding, TopOne
 from assay.defences.answering import Asked
-from assay.errors import InvalidInput
-from assay.gateway.answers import Answers, Marks, read_asked
+from assay.errors import AccessDenied, InvalidInput
+from assay.gateway.answers import Answers, Marks, _Given, read_asked
 from assay.gateway.policy import Defence
 from assay.gateway.server.replies import OutputTensor
 from assay.gateway.server.tensors import InputTensor, from_numbers
@@ -232,3 +233,11 @@ def test_an_input_tensor_of_the_server_is_what_is_read():
     assert (
         read_asked([InputTensor("x", "FP32", (1, 3), np.ones((1, 3), np.float32))]).rows.dtype == np.float64
     )
+
+
+def test_a_dress_that_wants_more_than_scores_is_told_so():
+    given_scores = _Given(np.array([[0.25, 0.75]]), 4)
+    with pytest.raises(AccessDenied, match="no embeddings"):
+        given_scores.embeddings(torch.zeros(1, 4))
+    with pytest.raises(AccessDenied, match="no weights"):
+        _ = given_scores.module

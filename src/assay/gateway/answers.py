@@ -18,7 +18,7 @@ from assay.defences.answering import Answering, Asked, FloatArray
 from assay.defences.base import Defence
 from assay.defences.coverage_noise import CoverageNoise
 from assay.defences.dawn import Dawn
-from assay.errors import InvalidInput
+from assay.errors import AccessDenied, InvalidInput
 from assay.gateway.policy_parts import Defence as DefenceEntry
 from assay.gateway.server.replies import OutputTensor
 from assay.gateway.server.tensors import InputTensor
@@ -314,12 +314,14 @@ class _Given:
     def labels(self, x: Tensor) -> Tensor:  # noqa: ARG002 - they are known
         return self._known.argmax(dim=1)
 
-    def embeddings(self, x: Tensor) -> Tensor:
-        raise NotImplementedError  # pragma: no cover - not offered
+    def embeddings(self, x: Tensor) -> Tensor:  # noqa: ARG002 - there are none
+        msg = "an answer defence of the gateway sees scores only, no embeddings; take it out of [answers]"
+        raise AccessDenied(msg)
 
     @property
     def module(self) -> nn.Module:
-        raise NotImplementedError  # pragma: no cover - not offered
+        msg = "an answer defence of the gateway sees scores only, no weights; take it out of [answers]"
+        raise AccessDenied(msg)
 
 
 def _worn(defence: Defence, scores: FloatArray, asked: Asked) -> FloatArray:
