@@ -140,6 +140,7 @@ class Running:
 
         end = time.monotonic() + seconds
         while self.gateway.settler.waiting:
+            self.gateway.settler.catch_up()
             assert time.monotonic() < end, "queries are not settled"
             time.sleep(0.002)
 

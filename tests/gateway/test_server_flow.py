@@ -338,7 +338,7 @@ def test_a_store_that_is_down_denies_everything_and_is_counted(gateway, monkeypa
 def test_a_bill_waits_for_a_store_that_comes_back(gateway, monkeypatch):
     key = gateway.open_account()
     gateway.settled()
-    settle, calls = gateway.store.settle, []
+    settle, calls = gateway.store.settle_all, []
 
     def flaky(*args, **kwargs):
         calls.append(1)
@@ -347,11 +347,36 @@ def test_a_bill_waits_for_a_store_that_comes_back(gateway, monkeypatch):
             raise StoreDown(msg)
         return settle(*args, **kwargs)
 
-    monkeypatch.setattr(gateway.store, "settle", flaky)
+    monkeypatch.setattr(gateway.store, "settle_all", flaky)
     assert gateway.infer(rows(1, seed=3), key=key).status_code == 200
     gateway.settled()
     assert len(calls) == 3
     assert gateway.store.queries(limit=1)[0].status == "settled"
+
+
+def test_a_query_that_cannot_be_priced_holds_up_no_other(gateway, monkeypatch):
+    key = gateway.open_account()
+    gateway.settled()
+    settle, together, waiting = gateway.store.settle_all, [], []
+
+    def picky(bills, *args, **kwargs):
+        together.append(len(bills))
+        if bills[0].query_id == queries[0].id:
+            raise ZeroDivisionError
+        return settle(bills, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gateway.gateway.settler, "submit", lambda served: waiting.append(served) or True)
+        for seed in range(3):
+            assert gateway.infer(rows(1, seed=seed), key=key).status_code == 200
+    queries = sorted(gateway.store.queries(limit=3), key=lambda row: row.at)
+    monkeypatch.setattr(gateway.store, "settle_all", picky)
+    for served in waiting:
+        gateway.gateway.settler.submit(served)
+    gateway.settled()
+    status = {row.id: row.status for row in gateway.store.queries(limit=3)}
+    assert [status[row.id] for row in queries] == ["admitted", "settled", "settled"]
+    assert max(together) > 1
 
 
 def test_an_upstream_that_is_down_costs_nothing_but_the_proof_stays_used(gateway):

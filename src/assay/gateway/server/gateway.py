@@ -25,7 +25,8 @@ from assay.gateway.server.problems import NotFound, OverBudget, PaymentRequired,
 from assay.gateway.server.quotes import Quotes
 from assay.gateway.server.records import KeyRecorder, key_times, record_policy
 from assay.gateway.server.settle import Settler, Undone
-from assay.gateway.store.base import Retention, StoreDown
+from assay.gateway.server.turns import Turns
+from assay.gateway.store.base import Retention, StoreBusy, StoreDown
 from assay.gateway.upstream.base import UpstreamDown
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = ["Gateway"]
 _LOG = logging.getLogger("assay.gateway")
 _STORE_THREADS = 4
 _SWEEP_SECONDS = 60.0
+_CATCH_UP_SECONDS = 1.0
 _DAY = 86_400.0
 _MOST_TOLD = 10_000
 T = TypeVar("T")
@@ -122,6 +124,7 @@ class Gateway:
         self._started = True
         await self.upstream.start()
         await self._examine(self.parts)
+        self.settler.take_turns(Turns(asyncio.get_running_loop()))
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def close(self) -> None:
@@ -233,11 +236,51 @@ class Gateway:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: call(*args, **kwargs))
         except StoreDown as error:
-            self.meter.failed("store")
-            msg = "the gateway's books are not available, so nothing is served; try again soon"
-            raise Unavailable(msg, reason="store", retry_after=2) from error
+            raise self._no_books() from error
         finally:
             self._pending -= 1
+
+    async def stored_soon(self, call: Callable[..., T]) -> T:
+        """Run one transaction right here if the store can be had at once, else like `stored`.
+
+        Another thread and the way back cost several times what SQLite needs for a transaction.
+
+        Parameters
+        ----------
+        call
+            Takes ``wait``; see `Store.admit`.
+        """
+        if self.store.at_once and self._pending < self.policy.limits.verify_queue:
+            try:
+                with suppress(StoreBusy):
+                    return call(wait=False)
+            except StoreDown as error:
+                raise self._no_books() from error
+        return await self.stored(call)
+
+    async def books(self, account_id: str) -> AccountState | None:
+        """Return what the store knows of an account, with its last answers billed."""
+        state = await self.stored(self.store.account, account_id)
+        if await self.settled(state):
+            state = await self.stored(self.store.account, account_id)
+        return state
+
+    async def settled(self, state: AccountState | None) -> bool:
+        """Write the bills that wait if they change what an account owes; tell whether it was done.
+
+        A reservation is dearer than the price that takes its place, so nobody is asked for work,
+        or told what is owed, on books that are about to change.
+        """
+        if state is None or state.reserved <= 0.0 or not self.settler.waiting:
+            return False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.wrap_future(self.settler.catch_up()), _CATCH_UP_SECONDS)
+        return True
+
+    def _no_books(self) -> Unavailable:
+        self.meter.failed("store")
+        msg = "the gateway's books are not available, so nothing is served; try again soon"
+        return Unavailable(msg, reason="store", retry_after=2)
 
     @contextmanager
     def slot(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from assay.errors import InvalidInput
@@ -139,7 +140,7 @@ class InferEndpoint:
         if gateway.quotes is None:
             return gate.terms, None
         if claims is None:
-            state = await gateway.stored(gateway.store.account, caller.account_id)
+            state = await gateway.books(caller.account_id)
             state = state or AccountState(caller.account_id)
             if gateway.rule.deposit_due(state) > 0.0:
                 return gate.terms, None
@@ -156,7 +157,7 @@ class InferEndpoint:
     ) -> Admission:
         """Claim, pay and reserve, or raise what is missing."""
         gateway, gate = self._gateway, self._gateway.gate
-        admission = await gateway.stored(
+        admit = partial(
             gateway.store.admit,
             caller.account_id,
             n_items=query.n_items,
@@ -167,6 +168,10 @@ class InferEndpoint:
             model=asked.model,
             policy_version=gateway.policy.version,
         )
+        admission = await gateway.stored_soon(admit)
+        if admission.decision in ("price", "throttle") and await gateway.settled(admission.state):
+            again = await gateway.stored_soon(partial(admit, claim=None))
+            admission = dataclasses.replace(again, paid_units=admission.paid_units)
         if claims is not None and admission.paid_units > 0.0:
             gateway.meter.verified(claims.purpose, admission.paid_units)
         decision = admission.decision

@@ -51,7 +51,7 @@ def pow_router(gateway: Gateway) -> APIRouter:
         """
         gate = gateway.gate
         caller = gate.caller(authorization) or gate.stranger()
-        state = await gateway.stored(gateway.store.account, caller.account_id) if caller.known else None
+        state = await gateway.books(caller.account_id) if caller.known else None
         gateway.issue()
         purpose, units, bound = _wanted(gateway, caller, state, asked)
         most = gate.room(state) if purpose == "credit" else math.inf
@@ -88,7 +88,7 @@ def pow_router(gateway: Gateway) -> APIRouter:
         if caller is None:
             msg = "send the account key: Authorization: Bearer KEY"
             raise Unauthorised(msg)
-        state = await gateway.stored(gateway.store.account, caller.account_id)
+        state = await gateway.books(caller.account_id)
         if state is None:
             msg = "the account does not exist yet; its first payment opens it"
             raise NotFound(msg)

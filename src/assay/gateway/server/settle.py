@@ -12,7 +12,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
@@ -21,12 +24,13 @@ from numpy.typing import NDArray
 from assay.errors import InvalidInput
 from assay.gateway.server.estimate import estimate
 from assay.gateway.server.replies import Reply, read_reply
-from assay.gateway.store.base import Settled, Store, StoreDown
+from assay.gateway.store.base import Bill, Settled, Store, StoreBusy, StoreDown
 from assay.gateway.upstream.base import Answer
 
 if TYPE_CHECKING:
     from assay.gateway.pricing.rule import Rule
     from assay.gateway.server.tensors import InputTensor
+    from assay.gateway.server.turns import Turns
     from assay.leakage.base import Estimator
 
 __all__ = ["Served", "Settler", "Undone", "Watcher", "item_digests"]
@@ -34,6 +38,11 @@ __all__ = ["Served", "Settler", "Undone", "Watcher", "item_digests"]
 _LOG = logging.getLogger("assay.gateway")
 _BATCH = 64
 _PAUSE = 0.25
+# Prices are late on purpose anyway. A moment's wait lets several queries share one transaction,
+# until so many wait; and no transaction is so long that an admission would feel it much.
+_LINGER = 0.25
+_ENOUGH = 16
+_TOGETHER = 8
 T = TypeVar("T")
 
 
@@ -141,9 +150,10 @@ class Settler:
         self._max_memory = max_memory
         self._lock = threading.Lock()
         self.adopt(rule, estimator, watchers, capacity=capacity)
-        self._queue: queue.SimpleQueue[Served | Undone | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Served | Undone | Future[None] | None] = queue.SimpleQueue()
         self._waiting, self._held = 0, 0
-        self._closing = threading.Event()
+        self._closing, self._enough = threading.Event(), threading.Event()
+        self._turns: Turns | None = None
         self._thread = threading.Thread(target=self._run, name="settle", daemon=True)
         self._thread.start()
 
@@ -156,6 +166,18 @@ class Settler:
             self._reads = any(getattr(one, "reads_reply", False) for one in watchers)
             self._reads = self._reads or (estimator is not None and estimator.reads_scores)
             self._capacity = capacity
+
+    def take_turns(self, turns: Turns) -> None:
+        """Write on an event loop, as long as the store can be had there at once."""
+        self._turns = turns
+
+    def catch_up(self) -> Future[None]:
+        """Settle what waits without lingering for company; done when that is written."""
+        done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # nobody can take it back from the queue
+        self._queue.put(done)
+        self._enough.set()
+        return done
 
     @property
     def waiting(self) -> int:
@@ -172,11 +194,14 @@ class Settler:
             self._waiting += 1
             self._held += weight
         self._queue.put(served)
+        if self._waiting >= _ENOUGH or (isinstance(served, Served) and served.n_items >= _ENOUGH):
+            self._enough.set()
         return True
 
     def close(self, seconds: float = 30.0) -> int:
         """Settle what waits, for so long; return how many reservations are left to the sweeper."""
         self._closing.set()
+        self._enough.set()
         self._queue.put(None)
         self._thread.join(seconds)
         return self._waiting
@@ -185,6 +210,10 @@ class Settler:
         done = False
         while not done:
             batch = [self._queue.get()]
+            if batch[-1] is not None:
+                self._enough.wait(_LINGER)
+                if not self._closing.is_set():
+                    self._enough.clear()
             while len(batch) < _BATCH and batch[-1] is not None:
                 try:
                     batch.append(self._queue.get_nowait())
@@ -197,10 +226,18 @@ class Settler:
                 self._forget(one)
             with self._lock:  # an estimator's costs go with the rule that was fitted for them
                 rule, estimator = self._rule, self._estimator
-            for served in batch:
-                if isinstance(served, Served):
-                    self._settle(served, rule, *self._measure(served, estimator))
+            answered = [one for one in batch if isinstance(one, Served)]
+            for begin in range(0, len(answered), _TOGETHER):
+                some = answered[begin : begin + _TOGETHER]
+                self._settle(some, rule, [self._measure(served, estimator) for served in some])
+                for served in some:
                     self._forget(served)
+            if answered:
+                with suppress(StoreDown):
+                    self._store.relieve()
+            for caught_up in batch:
+                if isinstance(caught_up, Future):
+                    caught_up.set_result(None)
 
     def _forget(self, job: Served | Undone) -> None:
         with self._lock:
@@ -229,16 +266,32 @@ class Settler:
             self._on_error("reply")
             return None
 
-    def _settle(self, served: Served, rule: Rule, log_q: NDArray[np.float64], reply: Reply | None) -> None:
-        digests = item_digests(served.inputs, served.n_items)
+    def _settle(
+        self, some: Sequence[Served], rule: Rule, found: Sequence[tuple[NDArray[np.float64], Reply | None]]
+    ) -> None:
+        bills = [
+            Bill(one.query_id, log_q, item_digests(one.inputs, one.n_items), one.account_id)
+            for one, (log_q, _) in zip(some, found, strict=True)
+        ]
+        try:
+            done = self._write(partial(self._store.settle_all, bills, rule.settle, now=self._clock()))
+        except Exception:  # noqa: BLE001 - one by one, so that what is wrong with one holds up no other
+            done = [self._settle_one(bill, rule) for bill in bills]
+        for served, (log_q, reply), settled in zip(some, found, done, strict=True):
+            if settled is not None:
+                self._watch(served, reply, settled, log_q)
+
+    def _write(self, write: Callable[..., Sequence[Settled | None]]) -> Sequence[Settled | None]:
+        if self._turns is not None and self._store.at_once:
+            with suppress(StoreBusy, TimeoutError):
+                return self._turns.run(lambda: write(wait=False))
+        return write()
+
+    def _settle_one(self, bill: Bill, rule: Rule) -> Settled | None:
         settled = self._insist(
-            served.query_id,
-            lambda: self._store.settle(
-                served.query_id, rule.settle, log_q=log_q, now=self._clock(), item_digests=digests
-            ),
+            bill.query_id, lambda: self._store.settle_all([bill], rule.settle, now=self._clock())
         )
-        if settled is not None:
-            self._watch(served, reply, settled, log_q)
+        return None if settled is None else settled[0]
 
     def _give_back(self, undone: Undone) -> None:
         self._insist(

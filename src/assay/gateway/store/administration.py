@@ -129,6 +129,10 @@ class Administration(Backed):
         self._database.checkpoint()
         return swept
 
+    def relieve(self) -> None:
+        """Tidy up what writing leaves behind, if it is much; it may wait for the disk."""
+        self._database.relieve()
+
     def ping(self) -> float:
         """Return the seconds a round trip to the database takes."""
         start = time.perf_counter()

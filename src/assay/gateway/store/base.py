@@ -38,6 +38,7 @@ __all__ = [
     "Admission",
     "AlarmRow",
     "Banked",
+    "Bill",
     "Claim",
     "Conditions",
     "JournalRow",
@@ -49,6 +50,7 @@ __all__ = [
     "SettleRule",
     "Settled",
     "Store",
+    "StoreBusy",
     "StoreDown",
     "Swept",
     "TimeBucket",
@@ -66,6 +68,10 @@ units and from the part of the deposit that state' has released."""
 
 class StoreDown(AssayError):
     """The store did not answer: deny the request (503), count it, try again later."""
+
+
+class StoreBusy(AssayError):
+    """The store could not be had without waiting, which it was asked not to do; nothing happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +172,29 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
+class Bill:
+    """What is known of an answered query when it is to be priced.
+
+    Attributes
+    ----------
+    query_id
+        From `Store.admit`.
+    log_q
+        One value per item, at most 0, or NaN for none.
+    item_digests
+        One per item: what this account sent before, here or in the same request, is handed
+        to the rule as a duplicate. Empty: no item counts as one.
+    account_id
+        Whose query it is, where several are settled together: accounts are locked in this order.
+    """
+
+    query_id: str
+    log_q: NDArray[np.float64]
+    item_digests: Sequence[bytes] = ()
+    account_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The account before (its reservation already dropped) and after a query got its price."""
 
@@ -195,6 +224,11 @@ class Store(Protocol):
     Every method raises `StoreDown` when the database does not answer.
     """
 
+    @property
+    def at_once(self) -> bool:
+        """Whether a transaction may be so short that an event loop can run it."""
+        ...
+
     # --- the request path -----------------------------------------------------------
     def account(self, account_id: str) -> AccountState | None:
         """Return the account's state, or None when nobody knows it."""
@@ -216,8 +250,12 @@ class Store(Protocol):
         model: str = "",
         policy_version: int = 0,
         tier: str = "standard",
+        wait: bool = True,
     ) -> Admission:
-        """Claim the proof, pay debt and reserve the request, or say what is missing."""
+        """Claim the proof, pay debt and reserve the request, or say what is missing.
+
+        Without ``wait``, raise `StoreBusy` rather than hold up the caller; see `at_once`.
+        """
         ...
 
     def settle(
@@ -230,6 +268,12 @@ class Store(Protocol):
         item_digests: Sequence[bytes] = (),
     ) -> Settled | None:
         """Replace the reservation by the rule's price; None when the query is not open."""
+        ...
+
+    def settle_all(
+        self, bills: Sequence[Bill], rule: SettleRule, *, now: float, wait: bool = True
+    ) -> Sequence[Settled | None]:
+        """Settle several queries in one transaction: all of them, or none; ``wait`` as in `admit`."""
         ...
 
     def charge(self, query_id: str, units: float, *, now: float) -> Settled | None:
@@ -289,6 +333,10 @@ class Store(Protocol):
 
     def sweep(self, now: float, retention: Retention | None = None) -> Swept:
         """Expire credit, bill abandoned reservations and delete what is past retention."""
+        ...
+
+    def relieve(self) -> None:
+        """Tidy up what writing leaves behind, if it is much; it may wait for the disk."""
         ...
 
     def ping(self) -> float:

@@ -17,6 +17,7 @@ from sqlalchemy import bindparam, insert, select, update
 from assay.gateway.account import AccountState
 from assay.gateway.pricing.budgets import Usage
 from assay.gateway.store.once import insert_new
+from assay.gateway.store.prepared import Prepared
 from assay.gateway.store.schema import MICRO, MOVES, accounts, credits_, journal, queries, unmicro
 from assay.gateway.store.writing import write_down
 
@@ -35,9 +36,9 @@ _ZERO = (
 )  # fmt: skip
 
 _COLUMNS = tuple(accounts.columns.keys())
-_LOCK = select(accounts).where(accounts.c.id == bindparam("id")).with_for_update()
+_LOCK = Prepared(select(accounts).where(accounts.c.id == bindparam("id")).with_for_update())
 # Both rows are locked, so that the query's status is still true after waiting for the account.
-_LOCK_QUERY = (
+_LOCK_QUERY = Prepared(
     select(
         accounts, *(queries.c[n].label(f"q_{n}") for n in ("at", "n_items", "status", "reserved", "price"))
     )
@@ -45,7 +46,7 @@ _LOCK_QUERY = (
     .where(queries.c.id == bindparam("query"))
     .with_for_update()
 )
-_LOTS = (
+_LOTS = Prepared(
     select(credits_.c.id, credits_.c.remaining, credits_.c.expires_at)
     .where(credits_.c.account == bindparam("account"), credits_.c.remaining > 0)
     .order_by(credits_.c.expires_at, credits_.c.id)
@@ -106,16 +107,16 @@ class Books:
     connection
         The open transaction.
     row
-        The account's row, locked.
+        The account's row, locked; it is changed in place.
     now
         Microseconds since the epoch.
     """
 
-    def __init__(self, connection: Connection, row: Mapping[Any, Any], now: int) -> None:
+    def __init__(self, connection: Connection, row: dict[str, Any], now: int) -> None:
         self._connection = connection
         # Replicas' clocks differ a little; an account's own time never runs backwards.
         self.now = max(now, row["updated_at"])
-        self.row: dict[str, Any] = {name: row[name] for name in _COLUMNS}
+        self.row = row
         self._before = {name: self.row[name] for name in _FIELDS}
         self._entry = dict.fromkeys(_CAUSES, 0)
         self._lots: list[_Lot] | None = None
@@ -125,17 +126,18 @@ class Books:
     @classmethod
     def lock(cls, connection: Connection, account_id: str, now: int) -> Self | None:
         """Lock the account until the transaction ends; None when it does not exist."""
-        row = connection.execute(_LOCK, {"id": account_id}).first()
-        return None if row is None else cls(connection, row._mapping, now)  # noqa: SLF001 - public
+        found = _LOCK.rows(connection, {"id": account_id})
+        return cls(connection, dict(zip(_COLUMNS, found[0], strict=True)), now) if found else None
 
     @classmethod
     def lock_query(cls, connection: Connection, query_id: str, now: int) -> tuple[Self, OpenQuery] | None:
         """Lock a query and its account; None when there is no such query."""
-        row = connection.execute(_LOCK_QUERY, {"query": query_id}).first()
-        if row is None:
+        found = _LOCK_QUERY.rows(connection, {"query": query_id})
+        if not found:
             return None
-        books = cls(connection, row._mapping, now)  # noqa: SLF001 - SQLAlchemy's public name
-        return books, OpenQuery(query_id, row.q_at, row.q_n_items, row.q_status, row.q_reserved, row.q_price)
+        width = len(_COLUMNS)
+        books = cls(connection, dict(zip(_COLUMNS, found[0][:width], strict=True)), now)
+        return books, OpenQuery(query_id, *found[0][width:])
 
     @classmethod
     def open(cls, connection: Connection, account_id: str, tier: str, now: int) -> Self:
@@ -150,8 +152,8 @@ class Books:
             "day": now // _DAY,
         }
         new = insert_new(connection, accounts, zero | fresh | {"cusum": 0.0, "epsilon": 0.0, "rdp": b""})
-        row = connection.execute(_LOCK, {"id": account_id}).one()
-        books = cls(connection, row._mapping, now)  # noqa: SLF001 - SQLAlchemy's public name
+        (row,) = _LOCK.rows(connection, {"id": account_id})
+        books = cls(connection, dict(zip(_COLUMNS, row, strict=True)), now)
         if new:
             books.note("open", detail={"tier": tier})
         return books
@@ -297,8 +299,8 @@ class Books:
         if self._lots is None:
             self._lots = []
             if self.row["credit"] > 0:
-                found = self._connection.execute(_LOTS, {"account": self.row["id"]})
-                self._lots = [_Lot(lot.id, lot.remaining, lot.expires_at) for lot in found]
+                found = _LOTS.rows(self._connection, {"account": self.row["id"]})
+                self._lots = [_Lot(*lot) for lot in found]
         return self._lots
 
     def _expire(self) -> None:

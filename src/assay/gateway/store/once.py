@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from assay.gateway.store.prepared import Prepared
 from assay.gateway.store.schema import claims, horizon
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _claim(kind: Any) -> Any:
     )
 
 
-_CLAIM = {kind: _claim(kind) for kind in (sqlite_insert, postgresql_insert)}
+_CLAIM = {"sqlite": Prepared(_claim(sqlite_insert)), "postgresql": Prepared(_claim(postgresql_insert))}
 
 
 def insert_new(connection: Connection, table: Table, values: Mapping[str, Any]) -> bool:
@@ -50,5 +51,4 @@ def insert_claim(connection: Connection, values: Mapping[str, Any]) -> bool:
     The sweeper forgets claims only up to a horizon that it has written down, and nothing that
     expired before it can be claimed: a clock that was set back revives no proof.
     """
-    kind = sqlite_insert if connection.dialect.name == "sqlite" else postgresql_insert
-    return connection.execute(_CLAIM[kind], values).first() is not None
+    return bool(_CLAIM[connection.dialect.name].rows(connection, values))

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import bindparam, insert, select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from assay.errors import InvalidInput
 from assay.gateway.store.base import Admission
 from assay.gateway.store.books import Books
 from assay.gateway.store.once import insert_claim
+from assay.gateway.store.prepared import Prepared
 from assay.gateway.store.schema import alarms, items, micro
 
 if TYPE_CHECKING:
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
     from assay.gateway.account import AccountState
     from assay.gateway.pricing.budgets import Decision
-    from assay.gateway.store.base import Claim, Conditions
+    from assay.gateway.store.base import Bill, Claim, Conditions, SettleRule
+    from assay.gateway.store.books import OpenQuery
 
 __all__ = [
     "MAX_NAME",
@@ -32,15 +36,18 @@ __all__ = [
     "book_price",
     "check_name",
     "claim_once",
-    "find_duplicates",
     "new_query_id",
-    "raise_alarm",
+    "price_bill",
     "refusal",
     "whole",
 ]
 
 MAX_NAME = 256
 _ROUNDING = 2
+_REMEMBER = {
+    "sqlite": Prepared(sqlite_insert(items).on_conflict_do_nothing()),
+    "postgresql": Prepared(postgresql_insert(items).on_conflict_do_nothing()),
+}
 _SEEN = select(items.c.digest).where(
     items.c.account == bindparam("owner"), items.c.digest.in_(bindparam("digests", expanding=True))
 )
@@ -113,6 +120,30 @@ def book_price(books: Books, priced: Price) -> None:
     books.price(priced.units, pending=left, pending_items=priced.after.pending_items)
 
 
+def price_bill(
+    bill: Bill, rule: SettleRule, c: Connection, books: Books, query: OpenQuery, before: AccountState
+) -> Price:
+    """Ask the rule for the price of a query and take over what it remembers."""
+    n_items, log_q = query.n_items, bill.log_q
+    if len(log_q) != n_items or (bill.item_digests and len(bill.item_digests) != n_items):
+        msg = f"query {bill.query_id} has {n_items} items, got {len(log_q)} values of log q"
+        raise InvalidInput(msg)
+    duplicates = find_duplicates(c, books["id"], bill.item_digests, books.now, n_items)
+    after, settlement = rule(before, log_q, duplicates)
+    books.learn(after)
+    if "alarm" in settlement.flags:
+        raise_alarm(c, books, after, bill.query_id)
+    return Price(
+        units=whole(float(np.sum(settlement.units))),
+        after=after,
+        released=micro(max(0.0, after.released - before.released)),
+        multiplier=float(np.max(settlement.multiplier, initial=1.0)),
+        flags=tuple(settlement.flags),
+        log_q=log_q.astype("<f4").tobytes(),
+        duplicates=tuple(duplicates.tolist()),
+    )
+
+
 def raise_alarm(c: Connection, books: Books, after: AccountState, query_id: str) -> None:
     """Record that an account's cumulative sum crossed its threshold."""
     detail = json.dumps({"query": query_id})
@@ -128,6 +159,10 @@ def find_duplicates(
     if not digests:
         return marks
     short = [bytes(digest[:16]) for digest in digests]
+    if n_items == 1:  # most queries: one statement that looks and remembers
+        row = {"account": account, "digest": short[0], "at": now}
+        marks[0] = _REMEMBER[c.dialect.name].run(c, row) == 0
+        return marks
     seen = {bytes(d) for d in c.execute(_SEEN, {"owner": account, "digests": sorted(set(short))}).scalars()}
     fresh: list[dict[str, object]] = []
     for i, digest in enumerate(short):

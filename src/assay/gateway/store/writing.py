@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, update
 
+from assay.gateway.store.prepared import Prepared
 from assay.gateway.store.schema import accounts, journal, queries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import Connection, Executable, Insert, Table, Update
+    from sqlalchemy import Connection, Insert, Table, Update
 
 __all__ = ["CLOSING", "write_down"]
 
@@ -49,18 +50,18 @@ def _close(columns: Sequence[str]) -> Update:
     return update(queries).where(mine).values(values)
 
 
-def _statements(query: Insert | Update | None) -> dict[str, tuple[Executable, ...]]:
+def _statements(query: Insert | Update | None) -> dict[str, tuple[Prepared, ...]]:
     """Return the statements for each kind of database."""
     apart = (_save(), *(() if query is None else (query,)), _log())
     together = _log().add_cte(_save().cte("saved"))
     if query is not None:
         together = together.add_cte(query.cte("asked"))
-    return {"sqlite": apart, "postgresql": (together,)}
+    return {"sqlite": tuple(map(Prepared, apart)), "postgresql": (Prepared(together),)}
 
 
 _NO_QUERY = _statements(None)
 _NEW_QUERY = _statements(_open())
-_CLOSED: dict[tuple[str, ...], dict[str, tuple[Executable, ...]]] = {
+_CLOSED: dict[tuple[str, ...], dict[str, tuple[Prepared, ...]]] = {
     columns: _statements(_close(columns)) for columns in (CLOSING, CLOSING[:2], CLOSING[:3])
 }
 
@@ -100,4 +101,4 @@ def write_down(
     else:
         chosen = _NO_QUERY
     for statement in chosen[connection.dialect.name]:
-        connection.execute(statement, values)
+        statement.run(connection, values)
