@@ -33,6 +33,21 @@ def test_the_table_shows_worth_and_the_way_to_more(assay, world):
     assert "--evaluation" in assay(*command).out
 
 
+def test_what_an_attack_says_of_itself_is_shown(assay, world):
+    command = ["remove", "--model", world / "victim.safetensors", "--attack", "query-filter"]
+    done = assay(*command, "--data", "digits@train:60", "--evaluation", "digits@test:30")
+    assert done.code == 0, done.err
+    assert "evaded" in done.out
+
+
+def test_a_model_behind_a_layer_is_written_and_opens_again(assay, world):
+    command = ["remove", "--model", world / "victim.safetensors", "--attack", "input-preprocessing"]
+    done = assay(*command, "--set", "kind=median", "--out", "washed", "--json")
+    assert (done.code, done.err) == (0, "")
+    again = assay("remove", "--model", "washed/model.safetensors", "--attack", "feature-shuffling", "--json")
+    assert (again.code, again.json["model"]) == (0, done.json["washed"])
+
+
 def test_results_are_replaced_only_by_force(assay, world, tmp_path):
     command = [
         *("remove", "--model", world / "victim.safetensors", "--attack", "magnitude-pruning"),

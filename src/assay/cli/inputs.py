@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["counts", "make_recipe", "read_data", "settings"]
 
+_MOST_BYTES = 2**20
 _PART = re.compile(r"(?P<spec>.+)@(?P<part>[A-Za-z]\w*)(:(?P<limit>\d+))?", re.DOTALL)
 
 
@@ -48,10 +49,19 @@ def read_data(text: str, seed: int) -> Dataset:
 def settings(given: Sequence[str] | None) -> dict[str, str]:
     """Return ``name=value`` pairs as a dict.
 
+    ``name=@file`` takes the value from a file, without the end of its last line: what is
+    typed stands in the list of processes and in the shell's history, where no secret may
+    be. ``@@`` is a value that begins with an at sign.
+
+    Raises
+    ------
+    InvalidInput
+        If a pair has no name or no value, stands twice, or its file cannot be read.
+
     Examples
     --------
-    >>> settings(["epochs=3", "lr=0.1"])
-    {'epochs': '3', 'lr': '0.1'}
+    >>> settings(["epochs=3", "lr=0.1", "name=@@home"])
+    {'epochs': '3', 'lr': '0.1', 'name': '@home'}
     """
     found: dict[str, str] = {}
     for item in given or ():
@@ -63,8 +73,37 @@ def settings(given: Sequence[str] | None) -> dict[str, str]:
         if name in found:
             msg = f"{name} is set twice"
             raise InvalidInput(msg)
-        found[name] = value.strip()
+        found[name] = _value(name, value.strip())
     return found
+
+
+def _value(name: str, text: str) -> str:
+    """Return what was typed, or what the file holds that was."""
+    if text.startswith("@@"):
+        return text[1:]
+    if not text.startswith("@"):
+        return text
+    try:
+        file = Path(text[1:]).expanduser()
+        with file.open("rb") as source:
+            content = source.read(_MOST_BYTES + 1)
+    except (OSError, ValueError, RuntimeError) as error:  # the last two: no path, and nobody's home
+        reason = getattr(error, "strerror", None) or error
+        msg = f"{name} is to be read from {text[1:]!r}, which cannot be read ({reason}); @@ begins a plain @"
+        raise InvalidInput(msg) from error
+    if len(content) > _MOST_BYTES:
+        msg = f"{name} is to be read from {file}, which is larger than a megabyte; give the file of the value"
+        raise InvalidInput(msg)
+    try:
+        value = content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        # Without the content: it may be a secret.
+        msg = f"{name} is to be read from {file}, which is no text in UTF-8"
+        raise InvalidInput(msg) from error
+    if not value:
+        msg = f"{name} is to be read from {file}, which is empty"
+        raise InvalidInput(msg)
+    return value
 
 
 def counts(text: str | None) -> tuple[int, ...]:

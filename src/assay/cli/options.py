@@ -26,7 +26,11 @@ _LARGEST_SEED = 2**31 - 1
 Force = Annotated[bool, typer.Option("--force", help="Replace results that are already there.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; `assay list NAME` shows them all."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A hyperparameter; `assay list NAME` shows them all. NAME=@FILE reads the value from a file.",
+    ),
 ]
 
 

@@ -63,6 +63,7 @@ def remove(
             "accuracy before": estimate(record.accuracy_before),
             "accuracy": estimate(record.accuracy),
             "agrees with before": estimate(record.fidelity),
+            **{name.replace("_", " "): f"{value:.3f}" for name, value in record.measured.items()},
             "rows": f"{record.rows:,}",
             "time": f"{record.seconds:.1f} s",
             "washed model": None if out is None else out / "model.safetensors",

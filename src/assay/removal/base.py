@@ -49,6 +49,8 @@ class RemovalRecord(Record):
         Rows of data that the attack was given.
     seconds
         Wall-clock time of the attack, without its evaluation.
+    measured
+        What the attack says of itself, such as how often the thief's own mark works.
     seed, versions, schema
         Provenance.
     """
@@ -65,6 +67,7 @@ class RemovalRecord(Record):
     seed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     schema: int = 1
+    measured: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,20 @@ class Removal(ABC):
         checkpoint
             File from which an interrupted training goes on.
         """
+
+    def measure(self, washed: nn.Module, data: Dataset | None, rng: int) -> dict[str, float]:  # noqa: ARG002 - for subclasses
+        """Return what the attack can say of its own success; nothing, unless a subclass knows more.
+
+        Parameters
+        ----------
+        washed
+            The washed network, in evaluation mode; must not be modified.
+        data
+            The evaluation data, or the thief's where there are none.
+        rng
+            Seed that the attack had.
+        """
+        return {}
 
     def run(
         self,
@@ -208,6 +225,7 @@ class Removal(ABC):
             accuracy_before=shown.get("accuracy_before"),
             accuracy=shown.get("accuracy"),
             fidelity=shown.get("fidelity"),
+            measured=self.measure(washed, data if evaluation is None else evaluation, rng),
         )
         return Removed(after, record)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 
-__all__ = ["WEIGHTED", "Weighted", "copied", "executed", "last_layer", "redraw", "weights"]
+__all__ = ["WEIGHTED", "Weighted", "copied", "executed", "last_layer", "redraw", "replace", "weights"]
 
 Weighted: TypeAlias = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -107,6 +107,22 @@ def last_layer(network: nn.Module, data: Dataset, attack: str) -> Weighted:
         f"{data.num_classes} outputs, one for each class"
     )
     raise InvalidInput(msg)
+
+
+def replace(network: nn.Module, layer: nn.Module, other: nn.Module) -> None:
+    """Put ``other`` in the place of a layer of ``network``, in place.
+
+    Examples
+    --------
+    >>> network = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    >>> replace(network, network[0], nn.Linear(3, 5))
+    >>> network(torch.zeros(1, 3)).shape
+    torch.Size([1, 5])
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if child is layer:
+                setattr(parent, name, other)
 
 
 def redraw(module: nn.Module, seed: int) -> bool:

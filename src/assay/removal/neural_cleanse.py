@@ -32,27 +32,31 @@ class NeuralCleanse(Tuned):
     A class with a backdoor needs a much smaller stamp than the others. The thief stamps
     some of the data with it, gives them their proper labels and trains on
     (``"unlearn"``), or silences the channels that the stamp excites most and trains on
-    (``"prune"``). Where no class stands out the one with the smallest stamp is treated:
-    somebody who knows that there may be a mark has nothing to lose. Entangled marks act
-    on one pair of classes; ``pairs`` looks for those, at ``k - 1`` times the cost.
+    (``"prune"``), or silences those of every layer and then unlearns (``"launder"``). Where
+    no class stands out the one with the smallest stamp is treated: somebody who knows that
+    there may be a mark has nothing to lose. Entangled marks act on one pair of classes;
+    ``pairs`` looks for those, at ``k - 1`` times the cost.
 
     Parameters
     ----------
     remedy
-        ``"unlearn"`` or ``"prune"``.
+        ``"unlearn"``, ``"prune"`` or ``"launder"``.
     threshold
         Anomaly index above which a class is suspicious, at least 0.
     stamped
         Share of the data that is stamped for unlearning, in [0, 1).
     share
-        Share of the last channels silenced for pruning, in [0, 1).
+        Share of the last channels silenced for pruning, and of each layer's for
+        laundering, in [0, 1).
     steps, minibatches, batch, rate, pairs
         Of the search; see `assay.removal.trigger_reversal.TriggerReversal`.
 
     References
     ----------
     Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural
-    Networks", IEEE S&P 2019, sections 4 and 6.
+    Networks", IEEE S&P 2019, sections 4 and 6. Laundering: Aiken, Kim, Woo and Ryoo,
+    "Neural Network Laundering: Removing Black-Box Backdoor Watermarks from Deep Neural
+    Networks", Computers & Security 2021; channels are chosen by rank here, not by a threshold.
 
     Examples
     --------
@@ -66,7 +70,7 @@ class NeuralCleanse(Tuned):
     """
 
     name: ClassVar[str] = "neural-cleanse"
-    remedy: Literal["unlearn", "prune"] = "unlearn"
+    remedy: Literal["unlearn", "prune", "launder"] = "unlearn"
     threshold: float = 2.0
     stamped: float = 0.2
     share: float = 0.1
@@ -78,7 +82,7 @@ class NeuralCleanse(Tuned):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice(self.name, "remedy", self.remedy, ("unlearn", "prune"))
+        check_choice(self.name, "remedy", self.remedy, ("unlearn", "prune", "launder"))
         check_share(self.name, "stamped", self.stamped)
         check_share(self.name, "share", self.share)
         if not 0 <= self.threshold < math.inf:
@@ -119,9 +123,9 @@ class NeuralCleanse(Tuned):
         )
         tasks = self.suspicious(found)
         kept: dict[Tensor, Tensor] = {}
-        if self.remedy == "prune":
+        if self.remedy != "unlearn":
             kept = self._prune(network, rows, found, tasks)
-        else:
+        if self.remedy != "prune":
             rows = self._stamped(rows, found, tasks, rng)
         self.tune(network, rows, targets, kept=kept, rng=rng, observers=observers, checkpoint=checkpoint)
         return network
@@ -137,10 +141,13 @@ class NeuralCleanse(Tuned):
     def _prune(
         self, network: nn.Module, rows: Dataset, found: ReversedTriggers, tasks: list[int]
     ) -> dict[Tensor, Tensor]:
-        reader = readers(network, rows, self.name)[-1]
-        plain = activity(network, [reader], rows.x)[0]
-        excess = torch.stack(
-            [activity(network, [reader], found.stamp(rows.x, task))[0] - plain for task in tasks]
-        )
-        worst = excess.amax(0).argsort(descending=True, stable=True)
-        return {reader.layer.weight: silence(reader, worst[: count_of(self.share, reader.channels)])}
+        chosen = readers(network, rows, self.name)
+        chosen = chosen[-1:] if self.remedy == "prune" else chosen
+        plain = activity(network, chosen, rows.x)
+        stamped = [activity(network, chosen, found.stamp(rows.x, task)) for task in tasks]
+        kept: dict[Tensor, Tensor] = {}
+        for place, reader in enumerate(chosen):
+            excess = torch.stack([active[place] - plain[place] for active in stamped]).amax(0)
+            worst = excess.argsort(descending=True, stable=True)
+            kept[reader.layer.weight] = silence(reader, worst[: count_of(self.share, reader.channels)])
+        return kept

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
-from assay.nets import Recipe, predict, train
+from assay.nets import Interlude, Recipe, predict, train
 from assay.observers import Observer
 from assay.removal.base import Removal
 
@@ -142,6 +142,7 @@ class Tuned(Trained):
         *,
         only: nn.Module | None = None,
         kept: Mapping[Tensor, Tensor] | None = None,
+        interlude: Interlude | None = None,
         rng: int,
         observers: Sequence[Observer] = (),
         checkpoint: Path | None = None,
@@ -158,6 +159,8 @@ class Tuned(Trained):
             The one layer to train; everything else, running statistics included, stays.
         kept
             For weights with zeros that are to stay zero: True where a weight may change.
+        interlude
+            What happens between batches. Such a training starts afresh if interrupted.
         rng, observers, checkpoint
             See `assay.nets.train`.
         """
@@ -183,8 +186,9 @@ class Tuned(Trained):
                 fit_normalization=False,
                 rng=rng,
                 observers=observers,
-                checkpoint=checkpoint,
+                checkpoint=checkpoint if interlude is None else None,
                 task=self.name,
+                interlude=interlude,
             )
         finally:
             for parameter in frozen:
