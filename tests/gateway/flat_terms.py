@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assay.gateway.account import AccountState
+from assay.gateway.policy import VolumePricing
 from assay.gateway.pricing.budgets import Decision, Usage
 
 
@@ -18,6 +19,7 @@ class Terms:
     deposit_units: float = 0.0
     credit_seconds: float = 7 * 86_400.0
     max_credit_units: float = float("inf")
+    volume: VolumePricing | None = None
 
     def reserve(self, state: AccountState, n_items: int) -> float:
         return self.reserve_units * n_items

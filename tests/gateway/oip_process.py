@@ -142,14 +142,17 @@ def main(path, name, port):
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def write_classifier(path, shape=(8,), classes=4, seed=0):
+def write_classifier(path, shape=(8,), classes=4, seed=0, fitted=None):
     """Write an ONNX classifier, softmax of an affine map, with inputs ``x`` and outputs ``scores``."""
     from onnx import TensorProto, helper, numpy_helper, save
 
     rng = np.random.default_rng(seed)
     size = math.prod(shape)
-    weight = numpy_helper.from_array(rng.normal(size=(size, classes)).astype(np.float32), "w")
-    bias = numpy_helper.from_array(rng.normal(size=classes).astype(np.float32), "b")
+    drawn = rng.normal(size=(size, classes)), rng.normal(size=classes)
+    weight, bias = (
+        numpy_helper.from_array(np.asarray(values, dtype=np.float32), name)
+        for values, name in zip(fitted or drawn, "wb", strict=True)
+    )
     nodes = [
         helper.make_node("Flatten", ["x"], ["flat"]),
         helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),

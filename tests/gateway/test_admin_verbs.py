@@ -155,6 +155,24 @@ def test_an_account_is_moved_and_the_journal_says_so(books, tier):
     store.close()
 
 
+def test_accounts_are_put_to_one_customer_or_to_none_of_them(books):
+    both = [one["account"] for one in told("accounts", "--store", books)["accounts"]]
+    joins = [word for account in both for word in ("--customer", f"{account}=example.org")]
+    told("accounts", "--store", books, *joins, "--reason", "same card")
+    code, _, err = run("accounts", "--store", books, "--customer", "nobody=x", "--customer", f"{both[0]}=")
+    assert code != 0
+    assert "no account" in err
+    store = SqlStore(books)
+    for account in both:
+        entry = store.journal(account=account)[-1]
+        assert (entry.kind, entry.detail["to"], entry.detail["reason"]) == (
+            "customer",
+            "example.org",
+            "same card",
+        )
+    store.close()
+
+
 def test_a_barred_account_is_refused_by_a_gateway_that_runs(tmp_path):
     with serving(tmp_path) as gateway:
         key = gateway.open_account()

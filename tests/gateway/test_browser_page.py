@@ -1,10 +1,13 @@
 """The page in a real browser; skipped, with the reason, where there is none."""
 
 import dataclasses
+import hashlib
 import re
 import secrets
 import shutil
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 
+import httpx
 import pytest
 from paying_server import KEY, PayingServer
 
@@ -64,10 +67,10 @@ def challenge(bits, k=16, **changes):
     return mint(dataclasses.replace(claims, **changes), KEY)
 
 
-def accepted(proof, bits):
+def accepted(proof, bits, alg="sha256"):
     terms = Terms(
         now=2 * 10**9, purposes=("query",), min_bits=bits, policies=(0,), model="net", model_version="3",
-        query_digest="cd" * 32,
+        query_digest="cd" * 32, algorithms=(alg,),
     )  # fmt: skip
     return verify(proof, {"k": KEY}, terms)
 
@@ -114,6 +117,82 @@ def test_easy_and_single_puzzles_are_solved(page):
             page.wait_for_selector(f"#cells[aria-valuenow='{k}']", state="attached")
             page.wait_for_selector("#solve:enabled")
             accepted(page.input_value("#proof"), bits)
+
+
+@pytest.mark.parametrize(("bits", "k", "memory"), [(1, 1, 14), (3, 4, 10), (2, 3, 12)])
+def test_memory_hard_challenges_are_solved(page, bits, k, memory):
+    token = challenge(bits, k, alg="scrypt", memory=memory)
+    with PayingServer() as server:
+        opened(page, server, f"#challenge={token}")
+        assert re.search(r"\d tries", page.inner_text("#claims"))
+        page.click("#solve")
+        page.wait_for_selector("#status:has-text('Solved')")
+        accepted(page.input_value("#proof"), bits, "scrypt")
+        # Measured on the way, so that the next one can be estimated.
+        assert "hashes a second" in page.inner_text("#fact-rate")
+
+
+def test_memory_hard_challenges_out_of_range_are_refused(page):
+    with PayingServer() as server:
+        opened(page, server)
+        page.click("#solve-title")
+        wrong = {"alg": "scrypt", "memory": 10}
+        payload = urlsafe_b64decode(challenge(2, 4, **wrong).split(".")[0] + "==").decode()
+        for old, new in (
+            ('"memory":10', '"memory":31'),
+            ('"k":4', '"k":5'),
+            ('"alg":"scrypt"', '"alg":"none"'),
+        ):
+            assert old in payload
+            token = urlsafe_b64encode(payload.replace(old, new).encode()).decode().rstrip("=") + ".x"
+            page.fill("#challenge", token)
+            page.wait_for_selector("#claims", state="hidden")
+            page.click("#solve")
+            page.wait_for_selector("#status.bad:visible")
+
+
+def test_the_scripts_scrypt_is_the_standards(page):
+    cases = [(0, 0, 10), (2**64 - 1, 2**32 - 1, 11), (123456789, 3, 14)]
+    with PayingServer() as server:
+        opened(page, server)
+        found = page.evaluate(
+            """async (cases) => {
+                const { scrypt } = await import("./scrypt.js");
+                return cases.map(([password, salt, memory]) =>
+                    [...scrypt(Uint8Array.from(password), Uint8Array.from(salt), memory)]);
+            }""",
+            [[list(p.to_bytes(8, "big")), list(b"s" * 32 + i.to_bytes(4, "big")), m] for p, i, m in cases],
+        )
+    for (password, index, memory), value in zip(cases, found, strict=True):
+        expected = hashlib.scrypt(
+            password.to_bytes(8, "big"), salt=b"s" * 32 + index.to_bytes(4, "big"), n=2**memory, r=8, p=1,
+            maxmem=2**26, dklen=8,
+        )  # fmt: skip
+        assert bytes(value) == expected
+
+
+def test_a_gateway_with_memory_hard_puzzles_has_room_for_browsers(page, tmp_path):
+    pytest.importorskip("fastapi", reason="the gateway's packages are not installed: assay-ml[serve]")
+    pytest.importorskip("sqlalchemy", reason="the gateway's packages are not installed: assay-ml[serve]")
+    from listening import listening
+    from serving import make_policy
+
+    puzzle = {"alg": "scrypt", "k": 2, "min_bits": 1.0, "max_bits": 4.0}
+    policy = make_policy(puzzle=puzzle, hashes_per_unit=1 / 8, expected_rate_hz=12.0)
+    with listening(tmp_path, policy) as (url, _):
+        page.goto(f"{url}/pow/")
+        page.wait_for_selector("html[data-ready]")
+        assert "16 megabytes" in page.text_content("#about-memory")
+        assert re.search(r"tries a second on \d+ cores?, in JavaScript", page.inner_text("#fact-rate"))
+        assert "2 tries" in page.inner_text("#fact-deposit")
+        page.fill("#units", "16")
+        page.click("#start")
+        page.wait_for_selector("#status:has-text('Done')")
+        assert "tries in" in page.inner_text("#receipt-work")
+        key = page.input_value("#receipt-key")
+        books = httpx.get(f"{url}/pow/v1/account", headers={"Authorization": f"Bearer {key}"}).json()
+        assert books["credit_units"] >= 16
+        assert books["deposit_due_units"] == 0
 
 
 def test_browsers_without_webassembly_solve_too(page):

@@ -1,9 +1,11 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 import typer
+from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from assay.adapters import TorchModel, save_model
@@ -94,7 +96,8 @@ def test_what_is_saved_can_be_served(found, tmp_path, world):
     assert estimator.digest == policy.estimator.digest == found.estimator.digest
     assert np.array_equal(estimator.log_q(traffic.x[:9]), found.estimator.log_q(traffic.x[:9]))
     record = CalibrationRecord.load(tmp_path / "policy-calibration.json")
-    assert record.to_json() == found.record.to_json()
+    written = dataclasses.replace(found.record, policy_digest=policy.digest)
+    assert record.to_json() == written.to_json()
     text = (tmp_path / "policy.toml").read_text()
     (tmp_path / "policy.toml").write_text(text.replace("version = 1", "version = 2"))
     with pytest.raises(EvidenceTampered):
@@ -210,13 +213,53 @@ def files(world, tmp_path_factory):
     return folder
 
 
-def _run(files, *arguments):
+@pytest.fixture(scope="module")
+def fast(files):
+    """A model of some microseconds, as ONNX: what most people try first."""
+    import oip_process
+
+    data = load_data(str(files / "train.npz"))
+    known = LogisticRegression(max_iter=500).fit(data.x.flatten(1).numpy(), data.y.numpy())
+    oip_process.write_classifier(files / "clf.onnx", (1, 8, 8), 10, fitted=(known.coef_.T, known.intercept_))
+    return files
+
+
+def test_a_model_faster_than_any_request_needs_no_option(fast, tmp_path):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    out = tmp_path / "policy.toml"
+    done = _run(fast, "--model", fast / "clf.onnx", "--out", out, "--volume", "500", seconds=None)
+    assert done.exit_code == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    assert "An answer counts as 1 ms" in shown
+    assert "Prices rise with volume from item 21,640 of a customer on" in shown
+    policy = load_policy(out)
+    assert policy.pricing.inference_seconds == 0.001
+    assert policy.pricing.volume.free_items == pytest.approx(500 * 30 / np.log(2))
+    assert max(policy.calibration.overheads.values()) < 2.1
+    record = CalibrationRecord.load(tmp_path / "policy-calibration.json")
+    assert record.policy_digest == policy.digest
+    assert policy.digest in (tmp_path / "policy-report.html").read_text()
+
+
+def test_memory_hard_puzzles_are_priced_in_tries(files, tmp_path):
+    done = _run(files, "--out", tmp_path / "hard.toml", "--puzzle", "scrypt")
+    assert done.exit_code == 0, done.stderr
+    policy = load_policy(tmp_path / "hard.toml")
+    assert (policy.puzzle.alg, policy.pricing.expected_rate_hz) == ("scrypt", 12.0)
+    # A hundredth of a second of an answer is a tenth of a try.
+    assert policy.pricing.hashes_per_unit < 1.0
+    assert 1.5 < max(policy.calibration.overheads.values()) < 2.1
+    assert _run(files, "--out", tmp_path / "x.toml", "--puzzle", "argon2").exit_code == 2
+
+
+def _run(files, *arguments, seconds="0.01"):
     app = typer.Typer(cls=Group)
     app.command("calibrate")(verb(command))
     app.callback()(lambda: None)
     given = [
-        *("calibrate", "--model", files / "model.safetensors", "--private", files / "train.npz"),
-        *("--traffic", files / "sample.npz", "--quick", "--inference-seconds", "0.01"),
+        *("calibrate", "--private", files / "train.npz", "--traffic", files / "sample.npz", "--quick"),
+        *(() if "--model" in arguments else ("--model", files / "model.safetensors")),
+        *(() if seconds is None else ("--inference-seconds", seconds)),
     ]
     result = CliRunner().invoke(app, [str(a) for a in (*given, *arguments)])
     if result.exception is not None and not isinstance(result.exception, SystemExit):

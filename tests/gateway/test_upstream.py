@@ -373,6 +373,21 @@ def test_a_model_of_ours_answers_as_it_does_itself():
     assert np.array_equal(labels.array, scores.array.argmax(1))
 
 
+def test_a_model_of_ours_keeps_the_name_that_it_gives_its_input(tmp_path):
+    import oip_process
+
+    oip_process.write_classifier(tmp_path / "clf.onnx", (SIZE,), 4)
+    model = open_model(tmp_path / "clf.onnx")
+    assert local(lambda u: u.metadata("m"), model=model).inputs[0].name == "x"
+    given = parse_query(json.dumps(as_json(rows(2))).encode())
+    answer = local(lambda u: u.infer("m", None, given), model=model)
+    assert np.allclose(
+        read_reply(answer.body, None).outputs[0].array, model.scores(torch.from_numpy(rows(2))), atol=1e-6
+    )
+    model._input = 'a "name" that no path or header could hold'
+    assert local(lambda u: u.metadata("m"), model=model).inputs[0].name == "input"
+
+
 def test_a_model_that_shows_labels_only_serves_labels_only():
     model = linear(Access.LABELS)
     answer = local(lambda u: u.infer("m", None, ours(2)), model=model)

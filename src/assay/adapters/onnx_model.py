@@ -104,6 +104,11 @@ class OnnxModel(BatchedModel):
         self._outputs = names if output is None else [output]
         self._settle(num_classes, access)
 
+    @property
+    def input_name(self) -> str:
+        """What the graph calls its input."""
+        return str(self._input)
+
     def _ask(self, x: Tensor) -> Answer:
         feed = {self._input: np.ascontiguousarray(x.cpu().numpy(), dtype=self._dtype)}
         try:

@@ -43,7 +43,14 @@ def accounts(
             help="Move an account: to barred, throttled, standard, or a tier of the policy.",
         ),
     ] = None,
-    reason: Annotated[str, typer.Option(help="With --tier: why, for the journal.")] = "",
+    customer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID=NAME",
+            help="Take an account for one of a customer's, for the price by volume; ID= for itself again.",
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="With --tier or --customer: why, for the journal.")] = "",
     prefix: Annotated[str, typer.Option(help="Only accounts whose identifier begins so.")] = "",
     order: Annotated[
         str, typer.Option(help="Largest first: recent, debt, work, queries, cusum or epsilon.")
@@ -59,8 +66,12 @@ def accounts(
         msg = f"accounts are ordered by {', '.join(get_args(Order))}, not by {order!r}"
         raise InvalidInput(msg)
     moves = [_move(one) for one in tier or ()]
+    joins = [_join(one) for one in customer or ()]
     with opened_books(store) as books:
+        _known(books, [account for account, _ in (*moves, *joins)])
         changed = _changed(books, moves, reason)
+        for account, name in joins:
+            books.set_customer(account, name, now=time.time(), reason=reason or "by the operator")
         rows, total = books.accounts(order=cast("Order", order), limit=limit, prefix=prefix)
     if common.json:
         print_json({"total": total, "changed": changed, "accounts": [_as_json(row) for row in rows]})
@@ -92,6 +103,22 @@ def _move(text: str) -> tuple[str, str]:
         msg = f"--tier takes ID=TIER, as in 4f0c...=barred, got {text!r}"
         raise InvalidInput(msg)
     return account, tier
+
+
+def _join(text: str) -> tuple[str, str]:
+    account, equals, name = text.partition("=")
+    if not (account and equals):
+        msg = f"--customer takes ID=NAME, as in 4f0c...=example.org, got {text!r}"
+        raise InvalidInput(msg)
+    return account, name
+
+
+def _known(books: SqlStore, ids: Sequence[str]) -> None:
+    """Refuse accounts that do not exist, before anything is changed."""
+    for account in ids:
+        if books.account(account) is None:
+            msg = f"there is no account {account!r}; `assay accounts` lists them"
+            raise InvalidInput(msg)
 
 
 def _changed(books: SqlStore, moves: Sequence[tuple[str, str]], reason: str) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +24,7 @@ __all__ = ["calibrate"]
 
 _LEAST_ROWS = 100
 _KEY_BYTES = 32
+_RATES = {"sha256": 1e6, "scrypt": 12.0}  # tries a second of a browser on one core
 
 
 def calibrate(
@@ -56,9 +57,25 @@ def calibrate(
     rate: Annotated[
         float | None, typer.Option(metavar="HZ", help="Hashes a second of an honest client; 1e6, a browser.")
     ] = None,
+    puzzle: Annotated[
+        Literal["sha256", "scrypt"] | None,
+        typer.Option(
+            help="How work is asked for; scrypt is memory-hard, with 12 tries a second of a browser."
+        ),
+    ] = None,
     inference_seconds: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Time of an answer in production; measured here otherwise."),
+        typer.Option(
+            metavar="S",
+            help="Time of an answer in production; measured here otherwise, a millisecond at least.",
+        ),
+    ] = None,
+    volume: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ITEMS",
+            help="Queries a day of the largest honest customer; above that, prices rise with the volume.",
+        ),
     ] = None,
     rows: Annotated[
         int, typer.Option(min=_LEAST_ROWS, help="Most queries of each half of the traffic, and of each pool.")
@@ -107,7 +124,7 @@ def calibrate(
     if page.suffix not in (".html", ".htm"):
         msg = f"the report is an HTML page; call it NAME.html, not {page.name}"
         raise InvalidInput(msg)
-    before, basis = _basis(previous, rate)
+    before, basis = _basis(previous, rate, volume, puzzle)
     secret = None if key is None else _key(key)
     own, seen = read_data(private, common.seed), read_data(traffic, common.seed)
     others = _suspects(suspects, common.seed)
@@ -133,6 +150,7 @@ def calibrate(
     policy = found.policy_with(folder.name, secret)
     if before is not None:
         check_step(before, policy)
+    record = found.record_for(policy)
     with (
         new_folder(folder, force=force) as made,
         new_file(numbers, force=force) as third,
@@ -140,23 +158,25 @@ def calibrate(
         new_file(out, force=force) as first,
     ):
         found.estimator.save(made)
-        found.record.save(third)
+        record.save(third)
         from assay.report.calibration_report import CalibrationReport
 
-        CalibrationReport(found.record, f"Calibration of {opened.name}").save(second)
+        CalibrationReport(record, f"Calibration of {opened.name}").save(second)
         save_policy(policy, first)
     if common.json:
         print_json(
-            {**found.record.to_dict(), "policy": str(out), "report": str(page), "signed": secret is not None}
+            {**record.to_dict(), "policy": str(out), "report": str(page), "signed": secret is not None}
         )
     elif not common.quiet:
-        _show(found.record, policy, {"policy": out, "estimator folder": folder, "report": page})
+        _show(record, policy, {"policy": out, "estimator folder": folder, "report": page})
 
 
-def _basis(previous: Path | None, rate: float | None) -> tuple[Policy | None, Policy]:
+def _basis(
+    previous: Path | None, rate: float | None, volume: float | None, puzzle: str | None
+) -> tuple[Policy | None, Policy]:
     """Return the policy in force, and the one from which everything that is not fitted is taken."""
     from assay.gateway.calibrate.pricing import with_pricing
-    from assay.gateway.policy import Policy, load_policy
+    from assay.gateway.policy import Policy, Puzzle, load_policy
 
     before = None if previous is None else load_policy(previous)
     basis = (
@@ -164,11 +184,23 @@ def _basis(previous: Path | None, rate: float | None) -> tuple[Policy | None, Po
         if before is None
         else before.model_copy(update={"version": before.version + 1, "signature": None})
     )
+    if puzzle is not None and puzzle != basis.puzzle.alg:
+        # A try takes a tenth of a second, and a proof costs the gateway as many tries as it has parts.
+        hard = Puzzle(alg="scrypt", k=2, min_bits=1.0, max_bits=10.0)
+        kind = hard if puzzle == "scrypt" else Puzzle()
+        basis = with_pricing(basis.model_copy(update={"puzzle": kind}), {"expected_rate_hz": _RATES[puzzle]})
     if rate is not None:
         if not 0 < rate < float("inf"):
             msg = f"--rate must be a positive number of hashes a second, got {rate}"
             raise InvalidInput(msg)
         basis = with_pricing(basis, {"expected_rate_hz": rate})
+    if volume is not None:
+        from assay.gateway.pricing.volume import free_items
+
+        kept = basis.pricing.volume.model_dump()
+        basis = with_pricing(
+            basis, {"volume": kept | {"free_items": free_items(basis.pricing.volume, volume)}}
+        )
     return before, basis
 
 

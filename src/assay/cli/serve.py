@@ -72,6 +72,10 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=_PORTS, help="Port to listen on; 0 chooses a free one.")
     ] = 8080,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=_PORTS, help="Port for the same protocol over gRPC; needs assay-ml[grpc]."),
+    ] = None,
 ) -> None:
     """Serve a model for work that grows with what is leaked.
 
@@ -100,7 +104,7 @@ def serve(
             upstream=source,
             store=store,
             keys=keys,
-            folder=None if policy is None else policy.resolve().parent,
+            file=policy,
             model=opened,
             recorded=policy is not None,
         )
@@ -115,8 +119,9 @@ def serve(
             gateway,
             sockets=[listener],
             routers=pages(gateway, meter, os.environ.get(_TOKEN)),
-            on_start=lambda: _announce(url, gateway, upstream or model or "", policy, common),
+            on_start=lambda: _announce(url, gateway, upstream or model or "", policy, common, grpc_port),
             read_policy=None if policy is None else lambda: _policy(policy, policy_key),
+            grpc=None if grpc_port is None else (host, grpc_port),
         )
 
 
@@ -183,9 +188,14 @@ def _metered(build: Any, policy: Policy, **options: Any) -> tuple[Gateway, Any]:
     return build(policy, meter=meter, **options), meter
 
 
-def _announce(url: str, gateway: Gateway, source: str, policy: Path | None, common: Common) -> None:
+def _announce(
+    url: str, gateway: Gateway, source: str, policy: Path | None, common: Common, grpc_port: int | None
+) -> None:
     shown = {
         "url": url,
+        "grpc": None
+        if grpc_port is None
+        else f"{url.removeprefix('http://').rpartition(':')[0]}:{grpc_port}",
         "behind": source,
         "policy": f"{policy}, version {gateway.policy.version}" if policy else "built in",
         "operator": f"{url}/operator" if os.environ.get(_TOKEN) else None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["solve"]
 
 _URL = re.compile(r"https?://", re.IGNORECASE)
+_MANY = 1e5  # tries a second, of which memory-hard puzzles allow some
 
 
 def solve(
@@ -108,6 +109,7 @@ def _bank(
     with Client(url, account=account, max_seconds=max_seconds, workers=workers, progress=shown) as client:
         receipt = client.bank(units)
         paid = client.paid
+        alg = str(client.policy().get("alg", "sha256"))
     return {
         "account_key": receipt.account_key,
         "credit_units": receipt.credit_units,
@@ -117,16 +119,21 @@ def _bank(
         "challenges": paid.challenges,
         "hashes": paid.hashes,
         "seconds": round(paid.seconds, 3),
+        "alg": alg,
     }
 
 
+def _rate(each: float) -> str:
+    return f"{each / 1e6:.2f} million" if each >= _MANY else f"{each:,.1f}"
+
+
 def _words(found: dict[str, Any]) -> dict[str, object]:
-    lapses = found["expires"]
-    rate = f", {found['hashes'] / found['seconds'] / 1e6:.2f} million a second" if found["seconds"] else ""
+    lapses, tries = found["expires"], "tries" if found["alg"] == "scrypt" else "hashes"
+    rate = f", {_rate(found['hashes'] / found['seconds'])} a second" if found["seconds"] else ""
     return {
         "credit": f"{found['credit_units']:,.2f} units{', as much as there may be' if found['full'] else ''}",
         "earned now": f"{found['units']:,.2f} units",
-        "work": f"{found['hashes']:,} hashes in {found['seconds']:.1f} s{rate}",
+        "work": f"{found['hashes']:,} {tries} in {found['seconds']:.1f} s{rate}",
         "lapses": None if lapses is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(lapses)),
     }
 
@@ -142,7 +149,8 @@ def _shown(observers: Sequence[Observer]) -> Callable[[Progress], None]:
             bar.on_start("proof of work", progress.k)
             begun[0] = True
         rate = progress.hashes / max(progress.seconds, 1e-9)
-        bar.on_step("proof of work", progress.solved, {"Mhash/s": rate / 1e6})
+        told = {"Mhash/s": rate / 1e6} if rate >= _MANY else {"tries/s": rate}
+        bar.on_step("proof of work", progress.solved, told)
         if progress.solved == progress.k:
             bar.on_end("proof of work")
             begun[0] = False

@@ -15,6 +15,19 @@ from assay.errors import InvalidInput
 __all__ = ["AccountState"]
 
 
+_AMOUNTS = (
+    "work_paid",
+    "debt",
+    "credit",
+    "reserved",
+    "pending",
+    "cusum",
+    "epsilon",
+    "deposited",
+    "released",
+)
+
+
 def _amount(units: float, what: str) -> float:
     """Refuse negative and non-finite amounts: both would let a bug mint work."""
     if not math.isfinite(units) or units < 0.0:
@@ -58,6 +71,9 @@ class AccountState:
         Units paid as the deposit of a new identity, ever.
     released
         Part of the deposit that came back as credit.
+    volume
+        Items that the price by volume counts, of the account and all others of its group, old
+        ones in part; None where the store keeps no groups: then ``queries`` stands for it.
     updated_at
         Seconds since the epoch of the last change.
 
@@ -88,6 +104,7 @@ class AccountState:
     deposited: float = 0.0
     released: float = 0.0
     updated_at: float = 0.0
+    volume: float | None = None
 
     def __post_init__(self) -> None:
         if self.queries < 0 or self.pending_items < 0:
@@ -95,18 +112,28 @@ class AccountState:
                 f"counts must not be negative, got {self.queries} queries, {self.pending_items} pending items"
             )
             raise InvalidInput(msg)
-        for name in (
-            "work_paid",
-            "debt",
-            "credit",
-            "reserved",
-            "pending",
-            "cusum",
-            "epsilon",
-            "deposited",
-            "released",
-        ):
-            _amount(getattr(self, name), name)
+        if self.volume is not None:
+            _amount(self.volume, "volume")
+        amounts = (
+            self.work_paid,
+            self.debt,
+            self.credit,
+            self.reserved,
+            self.pending,
+            self.cusum,
+            self.epsilon,
+            self.deposited,
+            self.released,
+        )
+        # All at once, several times for every request; which one it was is found out afterwards.
+        if not (min(amounts) >= 0.0 and math.isfinite(sum(amounts))):
+            for amount, name in zip(amounts, _AMOUNTS, strict=True):
+                _amount(amount, name)
+
+    @property
+    def counted(self) -> float:
+        """Items that the price by volume counts so far."""
+        return float(self.queries) if self.volume is None else self.volume
 
     @property
     def balance(self) -> float:

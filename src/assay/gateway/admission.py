@@ -15,7 +15,7 @@ from assay.gateway.account import AccountState
 from assay.gateway.pricing import Decision, Usage, decide, open_rule
 
 if TYPE_CHECKING:
-    from assay.gateway.policy import Policy
+    from assay.gateway.policy import Policy, VolumePricing
     from assay.gateway.pricing import Rule
 
 __all__ = ["BARRED", "THROTTLED", "RuleTerms", "by_tier", "request_terms"]
@@ -61,6 +61,11 @@ class RuleTerms:
     quote: Callable[[AccountState], float] | None = None
     credit_seconds: float = _WEEK
     max_credit_units: float = float("inf")
+
+    @property
+    def volume(self) -> VolumePricing:
+        """How prices depend on what a customer was answered before."""
+        return self.policy.pricing.volume
 
     @property
     def deposit_units(self) -> float:

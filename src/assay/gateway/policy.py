@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from assay.errors import EvidenceTampered, InvalidInput
 from assay.gateway.policy_parts import (
+    Binding,
     Budgets,
     Calibration,
     Count,
@@ -31,10 +32,12 @@ from assay.gateway.policy_parts import (
     Puzzle,
     Signature,
     Tier,
+    VolumePricing,
 )
 from assay.gateway.toml import dump_toml
 
 __all__ = [
+    "Binding",
     "Budgets",
     "Calibration",
     "Defence",
@@ -47,6 +50,7 @@ __all__ = [
     "Puzzle",
     "Signature",
     "Tier",
+    "VolumePricing",
     "check_step",
     "load_policy",
     "parse_policy",
@@ -58,6 +62,7 @@ _TAG = b"assay/policy/1\0"
 _MAX_BYTES = 1024 * 1024
 _MIN_KEY = 16
 _MAX_FALL = 2.0
+_VOLUMES = tuple(10.0**exponent for exponent in range(2, 10))
 
 
 class Policy(Part):
@@ -76,6 +81,7 @@ class Policy(Part):
     puzzle: Puzzle = Puzzle()
     limits: Limits = Limits()
     budgets: Budgets = Budgets()
+    binding: Binding = Binding()
     tiers: dict[str, Tier] = Field(default={"standard": Tier()})
     answers: tuple[Defence, ...] = ()
     detectors: tuple[Detector, ...] = ()
@@ -229,9 +235,10 @@ def check_step(old: Policy, new: Policy) -> None:
     """Refuse a step to ``new`` that goes back in version or lets any price fall more than twofold.
 
     Compared in hashes, so that a smaller unit cannot hide a fall: the base price, the average
-    honest price, the dearest item, the deposit, and the smallest puzzle; besides, the ceiling
+    honest price, the dearest item, the deposit, the smallest puzzle, and what volume
+    multiplies prices by; besides, the ceiling
     of the multiplier and the evidence needed to reach it. Policies of different modes have no common price
-    and are only compared by version.
+    and are only compared by version; hashes of one puzzle and of another are not compared either.
 
     Raises
     ------
@@ -252,7 +259,10 @@ def check_step(old: Policy, new: Policy) -> None:
     if new.pricing.mode != old.pricing.mode:
         return
     before, after = _floors(old), _floors(new)
+    same = new.puzzle.alg == old.puzzle.alg
     for name, value in before.items():
+        if not same and "hashes" in name:
+            continue
         if after[name] < value / _MAX_FALL * (1.0 - 1e-12):
             msg = (
                 f"the new policy lets {name} fall from {value:.6g} to {after[name]:.6g}, more than twofold; "
@@ -276,4 +286,8 @@ def _floors(policy: Policy) -> dict[str, float]:
         "the sensitivity of the alarm (1 / threshold)": 1.0 / pricing.threshold,
         "pricing.eta": pricing.eta,
     }
+    volume = pricing.volume
+    for items in _VOLUMES:
+        risen = max(1.0, items / volume.free_items) ** volume.power if volume.free_items else 1.0
+        floors[f"the factor of item {items:.0e} by volume"] = min(risen, volume.max_factor)
     return floors

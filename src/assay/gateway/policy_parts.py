@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
+import re
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "Binding",
     "Budgets",
     "Calibration",
     "Defence",
@@ -21,11 +24,14 @@ __all__ = [
     "Puzzle",
     "Signature",
     "Tier",
+    "VolumePricing",
 ]
 
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_TAKEN = frozenset({"authorization", "content-length", "host", "pow-proof", "transfer-encoding"})
 Scalar = str | bool | int | float
 
 _ORDERS = (
@@ -64,6 +70,26 @@ class PaperPricing(Part):
             msg = "pricing.paper: max_seconds and max_bits must not be below their minima"
             raise ValueError(msg)
         return self
+
+
+class VolumePricing(Part):
+    """What one customer's volume does to its prices (see `assay.gateway.pricing.volume`).
+
+    Item number ``v`` of a group of accounts costs ``max(1, v / free_items) ** power`` times its
+    price, at most ``max_factor``; past items count half after ``half_life_days``. 0 free items
+    switch it off. Above ``limit_items`` nothing is answered until the count has come down.
+    """
+
+    free_items: NotNegative = 0.0
+    power: Annotated[float, Field(gt=0.0, le=8.0)] = 1.0
+    max_factor: Annotated[float, Field(ge=1.0, le=1e6)] = 100.0
+    half_life_days: Positive = 30.0
+    limit_items: Positive | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether anything depends on the volume, so that it must be counted."""
+        return self.free_items > 0.0 or self.limit_items is not None
 
 
 class Pricing(Part):
@@ -108,6 +134,7 @@ class Pricing(Part):
     debt_cap_units: NotNegative = 128.0
     free_units: NotNegative = 16.0
     billing_items: Count = 32
+    volume: VolumePricing = VolumePricing()
     paper: PaperPricing = PaperPricing()
 
     @model_validator(mode="after")
@@ -210,6 +237,36 @@ class Budgets(Part):
     queries_per_day: Count | None = None
     throttle_at: Annotated[float, Field(gt=0.0, le=1.0)] = 0.9
     throttle_hz: Positive = 1.0
+
+
+class Binding(Part):
+    """Who vouches for client certificates: a header of the proxy that ends TLS in front of the gateway.
+
+    ``header`` names it; without one nothing is bound. It is believed on connections from
+    ``proxies`` alone, addresses or networks. An account opened with a certificate is that
+    certificate's: its proofs and its key are good together with it and not otherwise.
+    ``required`` refuses callers who show none.
+    """
+
+    header: str = ""
+    proxies: tuple[str, ...] = ()
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.header and (not _HEADER.fullmatch(self.header) or self.header.lower() in _TAKEN):
+            msg = f"binding.header must be the name of a header of its own, got {self.header!r}"
+            raise ValueError(msg)
+        if bool(self.header) != bool(self.proxies) or (self.required and not self.header):
+            msg = "binding needs both a header and the addresses of the proxies that may send it"
+            raise ValueError(msg)
+        for one in self.proxies:
+            try:
+                ipaddress.ip_network(one)
+            except ValueError as error:
+                msg = f"binding.proxies holds {one!r}, which is no address or network: {error}"
+                raise ValueError(msg) from error
+        return self
 
 
 class Tier(Part):

@@ -16,7 +16,14 @@ from assay.errors import InvalidInput
 from assay.leakage import Estimator
 from assay.model import Model
 
-__all__ = ["Timing", "doubts_of", "time_per_item"]
+__all__ = ["LEAST_ANSWER_SECONDS", "Timing", "doubts_of", "time_per_item"]
+
+LEAST_ANSWER_SECONDS = 0.001
+"""What an answer over HTTP takes at least, however fast the model alone is.
+
+The gateway's own share of a request is about that, and bare model servers take longer. A network
+of some microseconds would otherwise leave no room for any work at all.
+"""
 
 _BATCH = 16
 _ROUNDS = 15

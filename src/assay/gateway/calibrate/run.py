@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ import torch
 
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
-from assay.gateway.calibrate.measure import Timing, doubts_of, time_per_item
+from assay.gateway.calibrate.measure import LEAST_ANSWER_SECONDS, Timing, doubts_of, time_per_item
 from assay.gateway.calibrate.pricing import fit_policy, profiles_of
 from assay.gateway.calibrate.profiles import honest_profiles, suspect_pools
 from assay.gateway.calibrate.record import CalibrationRecord
@@ -63,6 +63,16 @@ class Calibrated:
         policy = self.policy.model_copy(update={"estimator": source})
         return policy if key is None else sign(policy, key)
 
+    def record_for(self, policy: Policy) -> CalibrationRecord:
+        """Return the record with the digest of the policy as it is written, folder and all.
+
+        Parameters
+        ----------
+        policy
+            What `policy_with` returned.
+        """
+        return replace(self.record, policy_digest=policy.digest)
+
     def save(self, path: str | Path, *, key: bytes | None = None) -> Policy:
         """Write ``NAME.toml``, ``NAME-estimator/`` and ``NAME-calibration.json``.
 
@@ -88,7 +98,7 @@ class Calibrated:
         policy = self.policy_with(folder.name, key)
         self.estimator.save(folder)
         save_policy(policy, target)
-        self.record.save(target.with_name(f"{target.stem}-calibration.json"))
+        self.record_for(policy).save(target.with_name(f"{target.stem}-calibration.json"))
         return policy
 
 
@@ -155,7 +165,8 @@ def calibrate(
         solving together take twice the time of inference.
     timing
         Seconds of an answer and of its price where they are known better than by
-        measuring here.
+        measuring here. A measured answer counts as a millisecond at least: over HTTP none
+        is faster.
     inference_seconds
         The first of the two alone; pricing is measured.
     rows
@@ -211,8 +222,11 @@ def calibrate(
     watch.on_step(_TASK, 1)
     halves = _halves(traffic, rows, rng)
     clock = time_per_item(estimator, model, halves[0].x) if timing is None else timing
+    alone = None
     if inference_seconds is not None:
         clock = Timing(inference_seconds, clock.estimator)
+    elif timing is None and clock.inference < LEAST_ANSWER_SECONDS:
+        alone, clock = clock.inference, Timing(LEAST_ANSWER_SECONDS, clock.estimator)
     profiles = [honest_profiles(half, model.scores(half.x), rng=rng) for half in halves]
     honest, judged = (doubts_of(estimator, model, sets) for sets in profiles)
     pools = suspect_pools(halves[0], others or {}, rows, rng=rng)
@@ -261,7 +275,18 @@ def calibrate(
         "of each suspect pool": max(len(x) for x in suspects.values()),
     }
     record = make_record(
-        policy, fitted, estimator, model, judged, suspects, table, costs, rows=sizes, limit=limit, rng=rng
+        policy,
+        fitted,
+        estimator,
+        model,
+        judged,
+        suspects,
+        table,
+        costs,
+        rows=sizes,
+        limit=limit,
+        rng=rng,
+        alone=alone,
     )
     watch.on_end(_TASK, {"overhead": record.worst_honest.overhead})
     return Calibrated(policy, estimator, record)

@@ -18,7 +18,7 @@ from assay.gateway.calibrate.record import AttackerRow, CalibrationRecord, Hones
 from assay.gateway.calibrate.samples import bills, histograms, paths
 from assay.gateway.policy import Policy
 from assay.gateway.pricing import item_units
-from assay.gateway.simulation import AttackCost, Overhead, Plan
+from assay.gateway.simulation import AttackCost, Overhead, Plan, volume_costs
 from assay.leakage import Estimator
 from assay.model import Model
 
@@ -72,6 +72,7 @@ def make_record(
     rows: dict[str, int],
     limit: float,
     rng: int,
+    alone: float | None = None,
 ) -> CalibrationRecord:
     """Put together what a calibration found.
 
@@ -85,6 +86,8 @@ def make_record(
         What simulations found about them.
     rows, limit, rng
         See `assay.gateway.calibrate.record.CalibrationRecord`.
+    alone
+        Measured seconds of the model's answer where a longer time was taken instead.
     """
     pricing = policy.pricing
     everything = {**judged, **suspects}
@@ -147,7 +150,7 @@ def make_record(
         paths=paths(policy, everything, rng=rng),
         bills=paid,
         bill_queries=counts,
-        notes=_notes(attackers, table, limit),
+        notes=_notes(attackers, table, limit) + _by_volume(policy) + _assumed(policy, alone),
         seed=rng,
         versions={"assay": metadata.version("assay-ml"), "torch": str(torch.__version__)},
     )
@@ -199,3 +202,29 @@ def _notes(attackers: Sequence[AttackerRow], table: Mapping[str, Overhead], limi
             "inference."
         )
     return tuple(notes)
+
+
+def _by_volume(policy: Policy) -> tuple[str, ...]:
+    """Say what the tables leave out, and what volume does to a theft that nothing else prices."""
+    volume = policy.pricing.volume
+    if not volume.free_items:
+        return ()
+    queries = int(10 * volume.free_items)
+    one, many = (row.ratio for row in volume_costs(policy, queries, (1, 10)))
+    sentence = (
+        f"Prices rise with volume from item {volume.free_items:,.0f} of a customer on, which the tables "
+        f"leave out. A theft of {queries:,} queries with inputs of the task costs {one:.1f} honest queries "
+        f"each from one customer and {many:.1f} from ten: as much as telling customers apart is worth."
+    )
+    return (sentence,)
+
+
+def _assumed(policy: Policy, alone: float | None) -> tuple[str, ...]:
+    if alone is None:
+        return ()
+    taken = policy.pricing.inference_seconds
+    sentence = (
+        f"An answer counts as {1e3 * taken:g} ms, since none is faster over HTTP; the model alone takes "
+        f"{1e3 * alone:.2g} ms. Say how long answers take in production with --inference-seconds."
+    )
+    return (sentence,)

@@ -64,7 +64,10 @@ def operator_router(
         If the token is too short.
     """
     if len(token) < _SHORTEST_TOKEN:
-        msg = f"the operator's token must have at least {_SHORTEST_TOKEN} characters, got {len(token)}"
+        msg = (
+            f"the operator's token (ASSAY_OPERATOR_TOKEN) must have at least {_SHORTEST_TOKEN} characters, "
+            f"got {len(token)}"
+        )
         raise InvalidInput(msg)
     pages = _Pages(policy, clock)
     router = APIRouter(prefix="/operator", dependencies=[Depends(_guard(token))], include_in_schema=False)

@@ -44,6 +44,7 @@ FILES: dict[str, PageFile] = {
     "solver.js": PageFile(_HERE, "solver.js", _SCRIPT),
     "worker.js": PageFile(_HERE, "worker.js", _SCRIPT),
     "sha256.js": PageFile(_HERE, "sha256.js", _SCRIPT),
+    "scrypt.js": PageFile(_HERE, "scrypt.js", _SCRIPT),
     # The very file that the command line uses where wasmtime is installed.
     "sha256.wasm": PageFile("assay.puzzles", "sha256.wasm", "application/wasm"),
 }

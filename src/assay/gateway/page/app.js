@@ -22,9 +22,12 @@ function duration(seconds) {
   return `about ${(seconds / 3600).toFixed(1)} h`;
 }
 
-function work(hashes) {
-  const time = crew.rate ? `, ${duration(hashes / crew.rate)} here` : "";
-  return `${number.format(hashes)} hashes${time}`;
+/** What one try is called. */
+const tries = (alg) => (alg === "scrypt" ? "tries" : "hashes");
+
+function work(hashes, alg) {
+  const rate = crew.rates[alg];
+  return `${number.format(hashes)} ${tries(alg)}${rate ? `, ${duration(hashes / rate)} here` : ""}`;
 }
 
 function say(text, bad = false) {
@@ -42,21 +45,25 @@ function fail(error) {
 function showFacts() {
   if (rules) {
     const { deposit_units: deposit, hashes_per_unit: each } = rules;
-    $("fact-deposit").textContent = deposit > 0 ? `${units(deposit)}: ${work(deposit * each)}` : "free";
-    $("fact-unit").textContent = work(each);
+    $("fact-deposit").textContent = deposit > 0 ? `${units(deposit)}: ${work(deposit * each, rules.alg)}` : "free";
+    $("fact-unit").textContent = work(each, rules.alg);
+    $("about-memory").hidden = rules.alg !== "scrypt";
   }
-  if (crew.rate) {
+  const alg = rules?.alg ?? "sha256";
+  if (crew.rates[alg]) {
     const cores = crew.size === 1 ? "1 core" : `${crew.size} cores`;
-    $("fact-rate").textContent = `${number.format(crew.rate)} hashes a second on ${cores}, in ${crew.kind}`;
+    const rate = `${number.format(crew.rates[alg])} ${tries(alg)} a second`;
+    $("fact-rate").textContent = `${rate} on ${cores}, in ${crew.kinds[alg]}`;
   }
   showEstimate();
 }
 
 function showEstimate() {
   const wanted = Number($("units").value);
-  if (!rules || !crew.rate || !Number.isFinite(wanted)) return;
+  const rate = rules && crew.rates[rules.alg];
+  if (!rate || !Number.isFinite(wanted)) return;
   const entry = $("key").value.trim() ? 0 : rules.deposit_units;
-  $("estimate").textContent = duration(((wanted + entry) * rules.hashes_per_unit) / crew.rate);
+  $("estimate").textContent = duration(((wanted + entry) * rules.hashes_per_unit) / rate);
 }
 
 function showCells(k) {
@@ -74,7 +81,8 @@ function showProgress(challenge, { done, hashes, seconds }) {
   const rate = hashes / seconds;
   const left = ((done.length - solved) * challenge.hashes) / challenge.k / rate;
   $("numbers").textContent =
-    `${solved} of ${done.length} parts, ${number.format(hashes)} hashes, ${number.format(rate)} a second` +
+    `${solved} of ${done.length} parts, ${number.format(hashes)} ${tries(challenge.alg)}, ` +
+    `${number.format(rate)} a second` +
     (solved < done.length ? `, ${duration(left)} to go` : "");
 }
 
@@ -82,21 +90,22 @@ function showReceipt(total, last, key) {
   $("receipt").hidden = false;
   $("receipt-credit").textContent = units(last.credit_units);
   $("receipt-units").textContent = units(total.units);
-  $("receipt-work").textContent = `${number.format(total.hashes)} hashes in ${total.seconds.toFixed(1)} s`;
+  const done = `${number.format(total.hashes)} ${tries(total.alg)}`;
+  $("receipt-work").textContent = `${done} in ${total.seconds.toFixed(1)} s`;
   $("receipt-expires").textContent = last.expires ? new Date(last.expires * 1000).toLocaleString() : "never";
   $("receipt-key").value = key;
   $("key").value = key;
   $("receipt-title").focus();
 }
 
-function showClaims(claims, hashes) {
+function showClaims({ claims, hashes, alg }) {
   const purposes = { query: "one request", deposit: "opening an account", credit: "credit" };
   const rows = [
     ["Pays for", purposes[claims.purpose] ?? claims.purpose],
     ["Model", claims.model ? `${claims.model} ${claims.model_version}`.trim() : null],
     ["Items", claims.n_items || null],
     ["Price", units(claims.price_units)],
-    ["Work", work(hashes)],
+    ["Work", work(hashes, alg)],
     ["Expires", new Date(claims.exp * 1000).toLocaleString()],
   ];
   $("claims").replaceChildren(
@@ -117,9 +126,6 @@ function showClaims(claims, hashes) {
 
 async function solve(token, signal) {
   const challenge = readChallenge(token);
-  if (challenge.claims.alg !== "sha256") {
-    throw new Error("This puzzle needs much memory and is not solved in a browser; use: assay solve CHALLENGE");
-  }
   showCells(challenge.k);
   return crew.solve(challenge, (progress) => showProgress(challenge, progress), signal);
 }
@@ -143,6 +149,10 @@ async function busy(job) {
   }
 }
 
+async function read() {
+  return { alg: "sha256", ...(await gateway.policy()) };
+}
+
 /** Return whether a deposit is due, and on which key. */
 async function entry(key) {
   if (!key) return rules.deposit_units;
@@ -155,10 +165,10 @@ async function entry(key) {
 }
 
 async function bank(signal) {
-  rules ??= await gateway.policy();
+  rules ??= await read();
   let key = $("key").value.trim();
   let left = Number($("units").value);
-  const total = { units: 0, hashes: 0, seconds: 0 };
+  const total = { units: 0, hashes: 0, seconds: 0, alg: rules.alg };
   let last = null;
 
   const round = async (wanted) => {
@@ -206,8 +216,7 @@ $("solve-form").addEventListener("submit", (event) => {
 
 $("challenge").addEventListener("input", () => {
   try {
-    const { claims, hashes } = readChallenge($("challenge").value.trim());
-    showClaims(claims, hashes);
+    showClaims(readChallenge($("challenge").value.trim()));
   } catch {
     $("claims").hidden = true;
   }
@@ -221,7 +230,7 @@ $("workers").addEventListener("change", async () => {
   if (running) return;
   crew.resize(Number($("workers").value));
   $("workers").value = crew.size;
-  await crew.measure();
+  await crew.measure(rules?.alg);
   showFacts();
 });
 
@@ -258,9 +267,9 @@ if (linked) {
 $("workers").value = Math.max(1, Math.floor(navigator.hardwareConcurrency || 2));
 crew.resize(Number($("workers").value));
 try {
-  rules = await gateway.policy();
+  rules = await read();
   showFacts();
-  await crew.measure();
+  await crew.measure(rules.alg);
 } catch (error) {
   fail(error);
 }

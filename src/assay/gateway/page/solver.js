@@ -2,6 +2,7 @@
 import { sha256 } from "./sha256.js";
 
 const STRIDE = 2n ** 48n;
+const MEMORY = 14; // log2 of scrypt's N that gateways ask for: 16 MiB a try
 
 /** Return the claims of a challenge and what follows from them. The gateway has signed them; we only read. */
 export function readChallenge(token) {
@@ -10,9 +11,15 @@ export function readChallenge(token) {
   const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const claims = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   const target = BigInt(`0x${claims.target64}`);
-  const { k } = claims;
-  if (claims.v !== 1 || !Number.isInteger(k) || k < 1 || k > 64 || target < 1n) throw new Error("no challenge");
-  return { token, claims, k, target, hashes: k * (2 ** 64 / Number(target)) };
+  const { alg, k, memory } = claims;
+  const most = { sha256: 64, scrypt: 4 }[alg];
+  if (claims.v !== 1 || !most || !Number.isInteger(k) || k < 1 || k > most || target < 1n) {
+    throw new Error("This is not a challenge that this page can solve.");
+  }
+  if (alg === "scrypt" && !(Number.isInteger(memory) && memory >= 10 && memory <= 20)) {
+    throw new Error("The challenge names a cost of memory that is not allowed.");
+  }
+  return { token, claims, alg, k, target, memory, hashes: k * (2 ** 64 / Number(target)) };
 }
 
 /** Return the seed of a challenge: SHA-256 over a tag and the whole token. */
@@ -24,8 +31,8 @@ export function seedOf(token) {
 export class Crew {
   #workers = [];
 
-  rate = 0;
-  kind = "";
+  rates = {}; // tries a second, of each kind of puzzle
+  kinds = {};
 
   /** Use this many workers, a whole number of at least one. */
   resize(count) {
@@ -43,24 +50,24 @@ export class Crew {
   #ask(worker, message) {
     return new Promise((resolve, reject) => {
       worker.onmessage = ({ data }) => resolve(data);
-      worker.onerror = () => reject(new Error("a worker could not be started"));
+      worker.onerror = ({ message }) => reject(new Error(`A worker failed. ${message ?? ""}`.trim()));
       worker.postMessage(message);
     });
   }
 
   /** Measure tries a second of all workers together. */
-  async measure() {
-    const job = { seed: new Uint8Array(32), index: 0, first: 0n, target: 1n };
+  async measure(alg = "sha256") {
+    const job = { alg, memory: MEMORY, seed: new Uint8Array(32), index: 0, first: 0n, target: 1n };
     await Promise.all(this.#workers.map((worker) => this.#ask(worker, job))); // loads and compiles
     const started = performance.now();
     const slices = await Promise.all(this.#workers.map((worker) => this.#ask(worker, job)));
-    this.rate = (1000 * slices.reduce((sum, slice) => sum + slice.hashes, 0)) / (performance.now() - started);
-    this.kind = slices[0].kind;
+    this.rates[alg] = (1000 * slices.reduce((sum, slice) => sum + slice.hashes, 0)) / (performance.now() - started);
+    this.kinds[alg] = slices[0].kind;
   }
 
   /** Return the proof of a challenge. Tells progress({ solved, k, hashes, seconds }); stops by an AbortSignal. */
   async solve(challenge, progress, signal) {
-    const { token, k, target } = challenge;
+    const { token, alg, k, target, memory } = challenge;
     const seed = seedOf(token);
     const nonces = new Array(k).fill(null);
     const searchers = new Array(k).fill(0);
@@ -79,7 +86,7 @@ export class Crew {
         searchers[index] += 1;
         while (nonces[index] === null) {
           signal.throwIfAborted();
-          const slice = await this.#ask(worker, { seed, index, first, target });
+          const slice = await this.#ask(worker, { alg, memory, seed, index, first, target });
           hashes += slice.hashes;
           first = slice.next;
           if (slice.nonce !== null && nonces[index] === null) nonces[index] = slice.nonce;
@@ -93,7 +100,7 @@ export class Crew {
     const failed = ends.find((end) => end.status === "rejected");
     if (failed) throw failed.reason;
     const seconds = (performance.now() - started) / 1000;
-    if (seconds > 0.2) this.rate = hashes / seconds;
+    if (seconds > 0.2) this.rates[alg] = hashes / seconds;
     return { proof: `${token};${nonces.join(",")}`, hashes, seconds };
   }
 }

@@ -1,7 +1,9 @@
 // Searches slices of nonces: WebAssembly with vectors where the browser has it, plain JavaScript elsewhere.
+import { solves } from "./scrypt.js";
 import { search as plainSearch } from "./sha256.js";
 
 const LOW = 0xffffffffn;
+const GATE = 2n ** 52n; // what a nonce must pass before it is worth a memory-hard try
 const WASM_SLICE = 2 ** 18;
 const PLAIN_SLICE = 2 ** 14;
 
@@ -27,9 +29,8 @@ async function prepare() {
 
 const ready = prepare();
 
-self.onmessage = async ({ data }) => {
-  const { kind, slice, find } = await ready;
-  const { seed, index, first, target } = data;
+/** Search one slice: many hashes, of which the first that solves counts. */
+function hashSlice({ slice, find }, { seed, index, first, target }) {
   // Easy puzzles end within few tries; a slice never crosses from one upper half of the nonce to the next.
   const expected = 2n ** 64n / (target || 1n);
   let tries = BigInt(slice);
@@ -38,6 +39,21 @@ self.onmessage = async ({ data }) => {
   const left = LOW + 1n - (first & LOW);
   if (tries > left) tries = left;
   const nonce = find(seed, index, first, Number(tries), target);
-  const hashes = nonce === null ? Number(tries) : Number(nonce - first) + 1;
-  self.postMessage({ kind, index, nonce, next: first + tries, hashes });
+  return { nonce, next: first + tries, hashes: nonce === null ? Number(tries) : Number(nonce - first) + 1 };
+}
+
+/** Make one memory-hard try, with the next nonce that passes the gate. */
+function memorySlice(kit, { seed, index, first, target, memory }) {
+  let found = { nonce: null, next: first };
+  while (found.nonce === null) found = hashSlice(kit, { seed, index, first: found.next, target: GATE });
+  const { nonce } = found;
+  const solved = solves(seed, index, nonce, memory, target);
+  return { nonce: solved ? nonce : null, next: nonce + 1n, hashes: 1 };
+}
+
+self.onmessage = async ({ data }) => {
+  const kit = await ready;
+  const hard = data.alg === "scrypt";
+  const found = hard ? memorySlice(kit, data) : hashSlice(kit, data);
+  self.postMessage({ kind: hard ? "JavaScript" : kit.kind, index: data.index, ...found });
 };

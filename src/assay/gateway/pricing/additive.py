@@ -18,6 +18,7 @@ from assay.gateway.account import AccountState
 from assay.gateway.policy import Policy
 from assay.gateway.pricing.cusum import increments, multiplier, walk
 from assay.gateway.pricing.rule import FloatArray, Settlement, as_items
+from assay.gateway.pricing.volume import volume_factor
 from assay.privacy.composition import to_epsilon
 from assay.privacy.gnmax import data_independent
 from assay.privacy.table import RenyiTable
@@ -96,12 +97,14 @@ class AdditiveRule:
         # the second limit keeps a million of them from staying unbilled.
         accrued = state.accrue(settlement.total, int(fresh.size))
         full = accrued.pending_items >= pricing.billing_items
-        dear = accrued.pending >= pricing.billing_items * max(pricing.reserve_units, pricing.item_ceiling)
+        dearest = max(pricing.reserve_units, pricing.item_ceiling) * self._volume(state.counted)
+        dear = accrued.pending >= pricing.billing_items * dearest
         # An alarm bills at once: what it costs to go on must be due before going on.
         billed = full or dear or "alarm" in settlement.flags or pricing.timing == "exact"
         settled = replace(
             accrued.bill() if billed else accrued,
             queries=state.queries + values.size,
+            volume=None if state.volume is None else state.volume + fresh.size,
             cusum=float(path[-1]) if path.size else state.cusum,
             rdp=tuple(rdp.tolist()),
             epsilon=state.epsilon if epsilon is None else epsilon,
@@ -117,6 +120,10 @@ class AdditiveRule:
         pricing = self.policy.pricing
         path = walk(pricing, np.where(repeats, 0.0, increments(pricing, values)), state.cusum)
         factors = multiplier(pricing, path)
+        if pricing.volume.free_items:
+            # A repeat costs its base price, and takes no place in the volume either.
+            counts = state.counted + np.cumsum(~repeats)
+            factors = factors * np.where(repeats, 1.0, volume_factor(pricing.volume, counts))
         single = np.where(repeats, pricing.base_units, item_units(self.policy, values))
         flags = []
         if path.size and state.cusum <= pricing.threshold < float(path.max()):
@@ -151,15 +158,24 @@ class AdditiveRule:
         quiet = int(np.count_nonzero(path <= pricing.threshold))
         return state.release(state.deposited * quiet / pricing.deposit_release_queries)
 
-    def _rate(self, state: AccountState) -> float:
-        """Return the units to hold per item: the account's present multiplier counts."""
+    def _volume(self, counted: float) -> float:
+        """Return what volume multiplies the price of one item by."""
+        volume = self.policy.pricing.volume
+        if not volume.free_items or counted <= volume.free_items:
+            return 1.0
+        return float(volume_factor(volume, counted))
+
+    def _rate(self, state: AccountState, n_items: int) -> float:
+        """Return the units to hold per item: the account's present multiplier and its volume count."""
         pricing = self.policy.pricing
-        factor = float(multiplier(pricing, state.cusum))
+        # Asked several times for every request, nearly always of an account below the threshold.
+        factor = 1.0 if state.cusum <= pricing.threshold else float(multiplier(pricing, state.cusum))
+        factor *= self._volume(state.counted + n_items)
         return pricing.reserve_units * factor * self.policy.tier(state.tier).price_factor
 
     def reserve(self, state: AccountState, n_items: int) -> float:
         """Units to hold for ``n_items`` that are not scored yet."""
-        return n_items * self._rate(state)
+        return n_items * self._rate(state, n_items)
 
     def due(self, state: AccountState, n_items: int, quoted: float | None = None) -> float:
         """Everything owed and held, or 0 while that stays within the free units.
@@ -167,7 +183,7 @@ class AdditiveRule:
         Items that are not billed yet count with their reservation, not with their price.
         """
         ahead = self.reserve(state, n_items) if quoted is None else quoted
-        unbilled = state.pending_items * self.policy.pricing.reserve_units
+        unbilled = state.pending_items * self.policy.pricing.reserve_units * self._volume(state.counted)
         exposure = state.reserved + unbilled + ahead - state.balance
         return exposure if exposure > self.policy.pricing.free_units else 0.0
 

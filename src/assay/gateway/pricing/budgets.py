@@ -14,6 +14,7 @@ from assay.errors import InvalidInput
 from assay.gateway.account import AccountState
 from assay.gateway.policy import Policy
 from assay.gateway.pricing.rule import Rule
+from assay.gateway.pricing.volume import seconds_until
 
 __all__ = ["Decision", "Usage", "decide"]
 
@@ -150,10 +151,21 @@ def _over_budget(policy: Policy, state: AccountState, n_items: int, usage: Usage
             share = (usage.queries + n_items) / limit
             return Decision("deny", retry_after=usage.seconds_left, reason=reason, spent=share)
         spent.append(("queries of today", (usage.queries + n_items) / limit, usage.seconds_left))
+    most = policy.pricing.volume.limit_items
+    if most is not None:
+        limit, asked = most * factor, state.counted + n_items
+        if asked > limit:
+            reason = f"the customer has had the {limit:g} items that it may have for now"
+            # A count that the store does not keep by groups is never forgotten.
+            room = limit - n_items  # what is asked for now does not fade while it waits
+            grouped = state.volume is not None
+            wait = seconds_until(policy.pricing.volume, state.counted, room) if grouped else None
+            return Decision("deny", retry_after=wait, reason=reason, spent=asked / limit)
+        spent.append(("volume", asked / limit, None))
     near = [name for name, share, _ in spent if share >= budgets.throttle_at]
     # The last request of n items at this rate ends n / rate seconds after it began.
     wait = n_items / budgets.throttle_hz - usage.idle_seconds
     if near and wait > 0.0:
-        reason, most = f"close to the limit: {', '.join(near)}", max(share for _, share, _ in spent)
-        return Decision("throttle", retry_after=wait, reason=reason, spent=most)
+        reason, share = f"close to the limit: {', '.join(near)}", max(share for _, share, _ in spent)
+        return Decision("throttle", retry_after=wait, reason=reason, spent=share)
     return None

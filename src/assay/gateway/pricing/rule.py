@@ -9,13 +9,16 @@ So no model runs before payment, and no price depends on the input that it is as
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from assay.errors import InvalidInput
 from assay.gateway.account import AccountState
+
+if TYPE_CHECKING:
+    from assay.gateway.policy import Policy
 
 __all__ = ["BoolArray", "FloatArray", "Rule", "Settlement", "as_items"]
 
@@ -60,6 +63,11 @@ class Rule(Protocol):
     @property
     def name(self) -> str:
         """``"additive"`` or ``"paper"``."""
+        ...
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that it was made from."""
         ...
 
     def settle(

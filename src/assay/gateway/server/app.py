@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from assay.gateway.server import openapi
+from assay.gateway.server.binding import CLIENT, client_of
 from assay.gateway.server.body import Disconnected, Receive, Scope, Send
 from assay.gateway.server.infer import InferEndpoint, send_problem
 from assay.gateway.server.meta_api import meta_router
@@ -33,6 +34,7 @@ __all__ = ["Front", "build_app"]
 
 _LOG = logging.getLogger("assay.gateway")
 _PREFIX, _SUFFIX = "/v2/models/", "/infer"
+_WORK = "/pow/v1/"
 _MAX_SMALL = 64 * 2**10
 _FAILED = "the gateway failed on this request; it is logged"
 
@@ -99,7 +101,17 @@ class Front:
             await self.app(scope, receive, send)
             return
         path: str = scope["path"]
-        if path.startswith(_PREFIX) and path.endswith(_SUFFIX):
+        asked = path.startswith(_PREFIX) and path.endswith(_SUFFIX)
+        binding = self.gateway.policy.binding
+        # Probes, metrics and pages are for callers without certificates, too.
+        if binding.header and (asked or path.startswith(_WORK)):
+            try:
+                CLIENT.set(client_of(binding, scope))
+            except Problem as problem:
+                self.gateway.meter.rejected(problem.reason)
+                await send_problem(send, problem)
+                return
+        if asked:
             if scope["method"] == "POST":
                 await self._infer(scope, receive, send)
             else:

@@ -19,6 +19,7 @@ from assay.gateway.account import AccountState
 from assay.gateway.keys import ClockJumped
 from assay.gateway.pricing.budgets import Decision, Usage
 from assay.gateway.pricing.offers import draw, make_offer
+from assay.gateway.server.binding import CLIENT
 from assay.gateway.server.problems import (
     Forbidden,
     Gone,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "Caller", "Gate", "digest_of"]
 
-_ACCOUNT_TAG = b"assay/account/1\0"
+_ACCOUNT_TAG, _BOUND_TAG, _CLIENT_TAG = b"assay/account/1\0", b"assay/account/2\0", b"assay/client/1\0"
 _ACCOUNT_KEY = re.compile(r"a1\.([0-9a-f]{32})\.([0-9a-f]{32})")
 _MEMORY = 14  # log2 of scrypt's N: 16 MiB a try
 _MARGIN = 1e-6  # the books' smallest amount
@@ -55,11 +56,12 @@ _GONE: frozenset[Reason] = frozenset({"expired"})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An account, and whether its caller showed the key of it."""
+    """An account, whether its caller showed the key of it or its certificate, and that certificate."""
 
     account_id: str
     known: bool = False
     fresh: bool = False
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,31 +101,45 @@ class Gate:
 
     # --- accounts -----------------------------------------------------------------------
     def account_key(self, account_id: str) -> str:
-        """Return the key that proves to be an account: stateless, so that opening one stores nothing."""
-        mac = hmac.digest(self.keys.secret("accounts"), _ACCOUNT_TAG + account_id.encode(), "sha256")
+        """Return the key that proves to be an account: stateless, so that opening one stores nothing.
+
+        Of a request with a client certificate it is good together with that certificate only.
+        """
+        client = CLIENT.get()
+        tag = _BOUND_TAG + client.encode() if client else _ACCOUNT_TAG
+        mac = hmac.digest(self.keys.secret("accounts"), tag + account_id.encode(), "sha256")
         return f"a1.{account_id}.{mac[:16].hex()}"
 
     def caller(self, authorization: str | None) -> Caller | None:
         """Return who sends a header ``Authorization: Bearer KEY``; None if there is none.
+
+        A certificate is an account of its own, and needs no key besides.
 
         Raises
         ------
         Unauthorised
             If the key is not one of ours.
         """
+        client = CLIENT.get()
         if authorization is None:
-            return None
+            return self.stranger() if client else None
         scheme, _, key = authorization.partition(" ")
         found = _ACCOUNT_KEY.fullmatch(key.strip())
         if scheme.lower() == "bearer" and found is not None:
             account_id = found[1]
             if hmac.compare_digest(self.account_key(account_id), key.strip()):
-                return Caller(account_id, known=True)
+                return Caller(account_id, known=True, client=client)
         msg = "the account key is not one of this gateway; leave the header out to be offered an account"
+        if client:
+            msg = "the account key does not belong to this client certificate; leave the header out"
         raise Unauthorised(msg)
 
     def stranger(self) -> Caller:
-        """Return a new account, which exists once it pays."""
+        """Return a new account, which exists once it pays; of a certificate always the same."""
+        client = CLIENT.get()
+        if client:
+            code = hmac.digest(self.keys.secret("accounts"), _CLIENT_TAG + client.encode(), "sha256")
+            return Caller(code[:16].hex(), known=True, client=client)
         return Caller(secrets.token_hex(16), fresh=True)
 
     # --- terms ----------------------------------------------------------------------------
@@ -199,6 +215,7 @@ class Gate:
             query_digest=asked.digest,
             n_items=asked.n_items,
             policy_version=policy.version,
+            client=CLIENT.get(),
         )
         return {
             "challenge": mint(claims, key),
@@ -225,7 +242,8 @@ class Gate:
         what = (
             "a new account pays an entry deposit first" if deposit else "work is due before the next answer"
         )
-        msg = f"{what}: about {members['expected_hashes']:.0f} hashes; solve the challenge and ask again"
+        tries = "tries" if members["alg"] == "scrypt" else "hashes"
+        msg = f"{what}: about {members['expected_hashes']:.0f} {tries}; solve the challenge and ask again"
         return PaymentRequired(msg, reason="deposit" if deposit else "debt", members=members, headers=headers)
 
     # --- proofs ------------------------------------------------------------------------------
@@ -245,6 +263,8 @@ class Gate:
             # A newer one was signed by a replica that has taken over its policy already.
             policies=range(min(self.honoured | {self.policy.version}), _NEWEST),
             sub=None if caller is None else caller.account_id,
+            # Not of the request under way: memory-hard proofs are checked in another thread.
+            client="" if caller is None else caller.client,
             model=asked.model or None,
             model_version=asked.version or None,
             query_digest=asked.digest or None,

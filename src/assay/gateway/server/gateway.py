@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from assay.errors import InvalidInput
@@ -260,10 +261,10 @@ class Gateway:
 
     async def books(self, account_id: str) -> AccountState | None:
         """Return what the store knows of an account, with its last answers billed."""
-        state = await self.stored(self.store.account, account_id)
-        if await self.settled(state):
-            state = await self.stored(self.store.account, account_id)
-        return state
+        volume = self.policy.pricing.volume
+        look = partial(self.store.account, account_id, volume=volume, now=self.clock())
+        state = await self.stored(look)
+        return await self.stored(look) if await self.settled(state) else state
 
     async def settled(self, state: AccountState | None) -> bool:
         """Write the bills that wait if they change what an account owes; tell whether it was done.

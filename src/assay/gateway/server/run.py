@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from assay.gateway.policy import Policy
+    from assay.gateway.rpc.service import RpcServer
     from assay.gateway.server.gateway import Gateway
 
 __all__ = ["bind", "run_gateway"]
@@ -65,6 +66,7 @@ def run_gateway(
     connections: int = _CONNECTIONS,
     on_start: Callable[[], None] = lambda: None,
     read_policy: Callable[[], Policy] | None = None,
+    grpc: tuple[str, int] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what was begun; SIGHUP reads the policy again.
 
@@ -84,6 +86,8 @@ def run_gateway(
         Called once requests are answered.
     read_policy
         Reads the policy's file again.
+    grpc
+        Address and port for callers that speak gRPC.
 
     Raises
     ------
@@ -94,30 +98,44 @@ def run_gateway(
     protocol = guarded_protocol(
         head_seconds=head_seconds, max_head=limits.max_header_bytes, max_connections=connections
     )
+    app = build_app(gateway, routers)
+    rpc = None
+    if grpc is not None:
+        from assay.gateway.rpc.service import RpcServer
+
+        rpc = RpcServer(app, *grpc)
     config = uvicorn.Config(
-        build_app(gateway, routers),
+        app,
         http=protocol,
         ws="none",
         lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,
+        # What headers say about the caller's address is for nobody to decide but the policy.
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_IDLE_SECONDS,
         timeout_graceful_shutdown=int(limits.upstream_seconds) + 1,
         h11_max_incomplete_event_size=limits.max_header_bytes,
     )
     sys.setswitchinterval(_SWITCH_SECONDS)
-    _Server(config, gateway, on_start, Reloader(gateway, read_policy)).run(sockets=list(sockets))
+    _Server(config, gateway, on_start, Reloader(gateway, read_policy), rpc).run(sockets=list(sockets))
 
 
 class _Server(uvicorn.Server):
     """A server that says when it is there, and takes over a new policy when it is told to."""
 
     def __init__(
-        self, config: uvicorn.Config, gateway: Gateway, on_start: Callable[[], None], reloader: Reloader
+        self,
+        config: uvicorn.Config,
+        gateway: Gateway,
+        on_start: Callable[[], None],
+        reloader: Reloader,
+        rpc: RpcServer | None = None,
     ) -> None:
         super().__init__(config)
+        self._rpc = rpc
         self._gateway, self._on_start, self._reloader = gateway, on_start, reloader
 
     async def startup(self, sockets: Any = None) -> None:
@@ -125,6 +143,8 @@ class _Server(uvicorn.Server):
         try:
             # Before uvicorn does it, which would hide the reason in a traceback.
             await self._gateway.start()
+            if self._rpc is not None:
+                await self._rpc.start()
         except BaseException:
             await self._gateway.close()
             raise
@@ -137,3 +157,9 @@ class _Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             self._on_start()
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Let calls of both kinds finish, then end."""
+        if self._rpc is not None:
+            await self._rpc.stop(self._gateway.policy.limits.upstream_seconds)
+        await super().shutdown(sockets)

@@ -273,8 +273,11 @@ class Settler:
             Bill(one.query_id, log_q, item_digests(one.inputs, one.n_items), one.account_id)
             for one, (log_q, _) in zip(some, found, strict=True)
         ]
+        volume = rule.policy.pricing.volume
         try:
-            done = self._write(partial(self._store.settle_all, bills, rule.settle, now=self._clock()))
+            done = self._write(
+                partial(self._store.settle_all, bills, rule.settle, now=self._clock(), volume=volume)
+            )
         except Exception:  # noqa: BLE001 - one by one, so that what is wrong with one holds up no other
             done = [self._settle_one(bill, rule) for bill in bills]
         for served, (log_q, reply), settled in zip(some, found, done, strict=True):
@@ -289,7 +292,10 @@ class Settler:
 
     def _settle_one(self, bill: Bill, rule: Rule) -> Settled | None:
         settled = self._insist(
-            bill.query_id, lambda: self._store.settle_all([bill], rule.settle, now=self._clock())
+            bill.query_id,
+            lambda: self._store.settle_all(
+                [bill], rule.settle, now=self._clock(), volume=rule.policy.pricing.volume
+            ),
         )
         return None if settled is None else settled[0]
 

@@ -32,6 +32,7 @@ def open_gateway(
     store: str = "sqlite:///gateway.db",
     keys: str | Path = "gateway.keys",
     folder: Path | None = None,
+    file: Path | None = None,
     model: Model | None = None,
     meter: Meter | None = None,
     recorded: bool = True,
@@ -50,6 +51,9 @@ def open_gateway(
         Key file; made if it is not there.
     folder
         Where the policy file lies; its estimator's folder is relative to it.
+    file
+        The policy file, in place of ``folder``. The estimator may also lie beside what it links
+        to; links are followed anew for every policy, since Kubernetes replaces whole folders.
     model
         The served model, where it is served here; estimators that read it need it.
     meter
@@ -68,7 +72,7 @@ def open_gateway(
     rotation, overlap = key_times(policy)
     ring = KeyRing(keys, rotation=rotation, overlap=overlap, clock=clock)
     books = SqlStore(store)
-    opener = _Opener(ring, books, clock, folder or Path(), model, meter)
+    opener = _Opener(ring, books, clock, folder or Path(), file, model, meter)
     try:
         honoured = _check_step(books, policy) if recorded else frozenset[int]()
         parts = replace(opener(policy), honoured=honoured)
@@ -89,6 +93,7 @@ class _Opener:
     books: SqlStore
     clock: Clock
     folder: Path
+    file: Path | None
     model: Model | None
     meter: Meter | None
 
@@ -109,8 +114,14 @@ class _Opener:
             watchers.append(DetectorWatcher(watch, self.books, self.clock, on_alarm=told))
         if callable(self.meter):
             watchers.append(self.meter)
-        estimator = _estimator(policy, self.folder, self.model)
+        estimator = _estimator(policy, self._beside(policy), self.model)
         return Parts(policy, estimator, answers, watch, tuple(watchers))
+
+    def _beside(self, policy: Policy) -> Path:
+        if self.file is None:
+            return self.folder
+        places = (self.file.absolute().parent, self.file.resolve().parent)
+        return next((place for place in places if (place / policy.estimator.folder).is_dir()), places[0])
 
 
 def _upstream(upstream: Upstream | str, policy: Policy) -> Upstream:

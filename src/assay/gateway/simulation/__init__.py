@@ -8,6 +8,7 @@ from assay.gateway.simulation.honest import Overhead, fit_hashes_per_unit, hones
 from assay.gateway.simulation.play import Played, play
 from assay.gateway.simulation.replay import LogRow, constant_rows, replay
 from assay.gateway.simulation.streams import Profile, cheapest, standard_profiles, tilted
+from assay.gateway.simulation.volume import VolumeCost, volume_costs
 
 __all__ = [
     "AttackCost",
@@ -17,6 +18,7 @@ __all__ = [
     "Played",
     "Profile",
     "ThresholdFit",
+    "VolumeCost",
     "alarm_interval",
     "attack_cost",
     "attack_costs",
@@ -36,4 +38,5 @@ __all__ = [
     "replay",
     "standard_profiles",
     "tilted",
+    "volume_costs",
 ]

@@ -15,7 +15,9 @@ from assay.gateway.store.books import Books
 from assay.gateway.store.engine import Backed
 from assay.gateway.store.once import insert_new
 from assay.gateway.store.schema import MOVES, alarms, journal, keys, micro, policies, unmicro
+from assay.gateway.store.steps import MAX_NAME
 from assay.gateway.store.sweep import sweep
+from assay.gateway.store.volumes import join_customer
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,6 +38,28 @@ class Administration(Backed):
             detail = {"from": books["tier"], "to": tier, "reason": reason}
             books.row["tier"] = tier
             books.post("tier", detail=detail)
+            return True
+
+        return self._database.write(work)
+
+    def set_customer(self, account_id: str, name: str, *, now: float, reason: str = "") -> bool:
+        """Take an account for one of a customer's; with an empty name for itself. False when unknown.
+
+        Raises
+        ------
+        InvalidInput
+            For a name that stands for a single account, or is too long.
+        """
+        if name.startswith("~") or len(name) > MAX_NAME:
+            msg = f"a customer has a name of at most {MAX_NAME} characters that does not begin with ~"
+            raise InvalidInput(msg)
+
+        def work(c: Connection) -> bool:
+            books = Books.lock(c, account_id, micro(now))
+            if books is None:
+                return False
+            before = join_customer(c, account_id, name)
+            books.note("customer", detail={"from": before, "to": name, "reason": reason})
             return True
 
         return self._database.write(work)

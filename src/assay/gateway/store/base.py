@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from assay.gateway.account import AccountState
+    from assay.gateway.policy import VolumePricing
     from assay.gateway.pricing.budgets import Decision, Usage
 
 __all__ = [
@@ -111,6 +112,11 @@ class Conditions(Protocol):
     @property
     def max_credit_units(self) -> float:
         """Most credit one account may bank."""
+        ...
+
+    @property
+    def volume(self) -> VolumePricing | None:
+        """How prices depend on what a customer was answered before, if they do."""
         ...
 
     def decide(self, state: AccountState, usage: Usage, n_items: int) -> Decision:
@@ -230,8 +236,10 @@ class Store(Protocol):
         ...
 
     # --- the request path -----------------------------------------------------------
-    def account(self, account_id: str) -> AccountState | None:
-        """Return the account's state, or None when nobody knows it."""
+    def account(
+        self, account_id: str, *, volume: VolumePricing | None = None, now: float = 0.0
+    ) -> AccountState | None:
+        """Return the account's state, or None when nobody knows it; with a volume, its customer's count."""
         ...
 
     def open_account(self, account_id: str, tier: str, now: float) -> AccountState:
@@ -271,7 +279,13 @@ class Store(Protocol):
         ...
 
     def settle_all(
-        self, bills: Sequence[Bill], rule: SettleRule, *, now: float, wait: bool = True
+        self,
+        bills: Sequence[Bill],
+        rule: SettleRule,
+        *,
+        now: float,
+        volume: VolumePricing | None = None,
+        wait: bool = True,
     ) -> Sequence[Settled | None]:
         """Settle several queries in one transaction: all of them, or none; ``wait`` as in `admit`."""
         ...
@@ -299,6 +313,10 @@ class Store(Protocol):
     # --- administration ---------------------------------------------------------------
     def set_tier(self, account_id: str, tier: str, *, now: float, reason: str = "") -> bool:
         """Move an account to another tier; ``barred`` denies everything."""
+        ...
+
+    def set_customer(self, account_id: str, name: str, *, now: float, reason: str = "") -> bool:
+        """Take an account for one of a customer's, whose volume counts for all of them."""
         ...
 
     def alarm(self, account_id: str, kind: str, value: float, *, now: float, **detail: object) -> None:

@@ -58,7 +58,7 @@ _SPEND = (
 )
 
 
-def state_of(row: Mapping[str, Any]) -> AccountState:
+def state_of(row: Mapping[str, Any], volume: float | None = None) -> AccountState:
     """Return an account's row as the state that pricing rules see."""
     return AccountState(
         id=row["id"],
@@ -76,6 +76,7 @@ def state_of(row: Mapping[str, Any]) -> AccountState:
         deposited=unmicro(row["deposited"]),
         released=unmicro(row["released"]),
         updated_at=unmicro(row["updated_at"]),
+        volume=volume,
     )
 
 
@@ -110,6 +111,11 @@ class Books:
         The account's row, locked; it is changed in place.
     now
         Microseconds since the epoch.
+
+    Attributes
+    ----------
+    volume
+        What counts for the account's customer, if that is counted.
     """
 
     def __init__(self, connection: Connection, row: dict[str, Any], now: int) -> None:
@@ -120,6 +126,7 @@ class Books:
         self._before = {name: self.row[name] for name in _FIELDS}
         self._entry = dict.fromkeys(_CAUSES, 0)
         self._lots: list[_Lot] | None = None
+        self.volume: float | None = None
         self._roll_day()
         self._expire()
 
@@ -164,7 +171,7 @@ class Books:
     @property
     def state(self) -> AccountState:
         """The account as pricing rules see it, with what happened so far."""
-        return state_of(self.row | {"updated_at": self.now})
+        return state_of(self.row | {"updated_at": self.now}, self.volume)
 
     @property
     def usage(self) -> Usage:

@@ -82,7 +82,12 @@ _DETECTION = (
     "CREATE INDEX alarms_at ON alarms (at)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (_BOOKS, _DETECTION)
+_VOLUMES = (
+    "CREATE TABLE customers (account TEXT PRIMARY KEY, name TEXT NOT NULL)",
+    "CREATE TABLE volumes (name TEXT PRIMARY KEY, items DOUBLE PRECISION NOT NULL, at BIGINT NOT NULL)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (_BOOKS, _DETECTION, _VOLUMES)
 """Step i + 1 is ``MIGRATIONS[i]``: statements with ``{serial}`` and ``{blob}`` to fill in."""
 
 

@@ -30,12 +30,14 @@ from assay.gateway.store.steps import (
     refusal,
     whole,
 )
+from assay.gateway.store.volumes import add_volume, volume_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from sqlalchemy import Connection
 
+    from assay.gateway.policy import VolumePricing
     from assay.gateway.store.base import Claim, Conditions, SettleRule
 
 __all__ = ["Requests"]
@@ -66,10 +68,19 @@ class Requests(Backed):
         return self._database.at_once
 
     # --- the request path ---------------------------------------------------------------
-    def account(self, account_id: str) -> AccountState | None:
-        """Return the account's state, or None when nobody knows it."""
-        found = self._database.read(lambda c: _ACCOUNT.rows(c, {"id": account_id}))
-        return state_of(dict(zip(_COLUMNS, found[0], strict=True))) if found else None
+    def account(
+        self, account_id: str, *, volume: VolumePricing | None = None, now: float = 0.0
+    ) -> AccountState | None:
+        """Return the account's state, or None when nobody knows it; with a volume, its customer's count."""
+
+        def work(c: Connection) -> AccountState | None:
+            found = _ACCOUNT.rows(c, {"id": account_id})
+            if not found:
+                return None
+            row = dict(zip(_COLUMNS, found[0], strict=True))
+            return state_of(row, volume_of(c, account_id, volume, micro(now)))
+
+        return self._database.read(work)
 
     def open_account(self, account_id: str, tier: str, now: float) -> AccountState:
         """Create the account unless it exists; return its state."""
@@ -111,6 +122,7 @@ class Requests(Backed):
                     return refusal(asked, None)
             if books is None:
                 books = Books.open(c, account_id, tier, at)
+            books.volume = volume_of(c, account_id, terms.volume, books.now)
             state = books.state
             asked = terms.decide(state, books.usage, n_items)
             if asked.action in ("throttle", "deny"):
@@ -160,6 +172,7 @@ class Requests(Backed):
         log_q: NDArray[np.float64],
         now: float,
         item_digests: Sequence[bytes] = (),
+        volume: VolumePricing | None = None,
     ) -> Settled | None:
         """Replace the reservation by the rule's price; None when the query is not open.
 
@@ -171,13 +184,34 @@ class Requests(Backed):
             Pure function of the state without this query's reservation.
         now
             Seconds.
+        volume
+            See `settle_all`.
         """
-        return self.settle_all([Bill(query_id, log_q, item_digests)], rule, now=now)[0]
+        return self.settle_all([Bill(query_id, log_q, item_digests)], rule, now=now, volume=volume)[0]
 
     def settle_all(
-        self, bills: Sequence[Bill], rule: SettleRule, *, now: float, wait: bool = True
+        self,
+        bills: Sequence[Bill],
+        rule: SettleRule,
+        *,
+        now: float,
+        volume: VolumePricing | None = None,
+        wait: bool = True,
     ) -> Sequence[Settled | None]:
         """Settle several queries in one transaction, which costs less than one for each; see `admit`.
+
+        Parameters
+        ----------
+        bills
+            What is known of the queries.
+        rule
+            Pure function of the state without a query's reservation.
+        now
+            Seconds.
+        volume
+            How the rule's prices depend on what a customer was answered before, if they do.
+        wait
+            See `admit`.
 
         Returns
         -------
@@ -199,7 +233,8 @@ class Requests(Backed):
             done: list[Settled | None] = [None] * len(bills)
             for index in turns:
                 bill = bills[index]
-                done[index] = _close(c, bill.query_id, partial(price_bill, bill, rule), now, "settle")
+                price = partial(price_bill, bill, rule)
+                done[index] = _close(c, bill.query_id, price, now, "settle", volume)
             return done
 
         return self._change(work, wait=wait)
@@ -307,6 +342,7 @@ def _close(
     price: Callable[[Connection, Books, OpenQuery, AccountState], Price],
     now: float,
     kind: str,
+    volume: VolumePricing | None = None,
 ) -> Settled | None:
     """Let the reservation of an open query go and book its price; None when it is not open."""
     found = Books.lock_query(c, query_id, micro(now))
@@ -314,8 +350,12 @@ def _close(
         return None
     books, query = found
     books.unreserve(query.reserved, query.at)
+    books.volume = volume_of(c, books["id"], volume, books.now, lock=True)
     before = books.state
     priced = price(c, books, query, before)
+    if books.volume is not None and priced.after is not None and priced.after.volume is not None:
+        books.volume = priced.after.volume
+        add_volume(c, books["id"], books.volume, books.now)
     book_price(books, priced)
     if priced.released:
         books.release(priced.released, books.now + micro(_CREDIT_SECONDS))

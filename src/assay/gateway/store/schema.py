@@ -16,6 +16,7 @@ __all__ = [
     "alarms",
     "claims",
     "credits_",
+    "customers",
     "horizon",
     "items",
     "journal",
@@ -26,6 +27,7 @@ __all__ = [
     "queries",
     "states",
     "unmicro",
+    "volumes",
 ]
 
 MICRO = 1_000_000
@@ -157,6 +159,21 @@ states = Table(
     Column("data", LargeBinary, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+)
+
+customers = Table(
+    "customers",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+)
+
+volumes = Table(
+    "volumes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("items", Double, nullable=False),
+    Column("at", BigInteger, nullable=False),
 )
 
 alarms = Table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,15 @@ __all__ = ["LocalUpstream"]
 
 _LOG = logging.getLogger("assay.gateway")
 _INPUT = "input"
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,127}")
 _VERSION = "1"
 
 
 class LocalUpstream(Upstream):
     """Serve one model that Assay can open.
 
-    It takes one FP32 input and answers ``scores`` if the model shows them, ``labels``
+    It takes one FP32 input, called as the model calls it where it does (ONNX), else ``input``,
+    and answers ``scores`` if the model shows them, ``labels``
     otherwise or when asked for by name.
 
     Parameters
@@ -60,7 +63,7 @@ class LocalUpstream(Upstream):
         scores = TensorInfo("scores", "FP32", (-1, model.num_classes))
         self.info = ModelInfo(
             name=name,
-            inputs=(TensorInfo(_INPUT, "FP32", (-1, *model.input_shape)),),
+            inputs=(TensorInfo(_input_name(model), "FP32", (-1, *model.input_shape)),),
             # Scores alone, since labels follow from them: clients then know what to read.
             outputs=(scores,) if self._graded else (labels,),
             versions=(_VERSION,),
@@ -127,3 +130,9 @@ class LocalUpstream(Upstream):
         if query.id:
             members["id"] = query.id
         return encode_reply(members, [found[name] for name in dict.fromkeys(wanted)], query.binary_outputs)
+
+
+def _input_name(model: Model) -> str:
+    """Return the model's own name of its input, so that clients need no change behind another server."""
+    name = getattr(model, "input_name", None)
+    return name if isinstance(name, str) and _NAME.fullmatch(name) else _INPUT

@@ -1,0 +1,1 @@
+"""The inference protocol over gRPC: the same gateway behind another door; needs ``grpcio``."""
