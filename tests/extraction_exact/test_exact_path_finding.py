@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,14 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from assay.adapters import SklearnModel
+from assay.adapters import CallableModel, SklearnModel
+from assay.data.catalogue import require_stored
+from assay.data.coded import code_table
+from assay.data.sources import steak  # noqa: F401 - registers where it is stored
+from assay.data.table import read_table
 from assay.defences.categories import Categories
 from assay.defences.leaf_identity import LeafIdentity
 from assay.errors import AccessDenied, BudgetExceeded, InvalidInput
@@ -325,11 +332,93 @@ def test_labels_of_a_linear_model_are_no_tree_and_the_search_says_so_early(metho
     assert done.record.cost.queries < 5000
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_only_slanted_boundaries_look_slanted(seed):
-    rng, box = np.random.default_rng(seed), Domain.box(64, 0.0, 1.0)
-    assert not is_slanted(unit_tree("digits").predict, box, rng)
+def regression_tree():
+    x, y = load_diabetes(return_X_y=True)
+    x = (x - x.min(0)) / np.ptp(x, axis=0)
+    return DecisionTreeRegressor(random_state=0).fit(x, y)
+
+
+def dense_tree():
+    """A tree of nearly 2,000 thin leaves and two labels."""
+    x = np.random.default_rng(0).uniform(size=(4000, 5))
+    return DecisionTreeClassifier(random_state=0).fit(x, (np.sin(20 * x).sum(1) > 0).astype(int))
+
+
+TREES = {name: lambda name=name: unit_tree(name) for name in REFERENCE}
+TREES |= {"diabetes": regression_tree, "dense": dense_tree}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_real_trees_never_look_slanted(name):
+    tree = TREES[name]()
+    for seed in range(12):
+        assert not is_slanted(tree.predict, unit(tree), np.random.default_rng(seed))
+        assert not is_slanted(tree.apply, unit(tree), np.random.default_rng(seed))
+
+
+def slants():
     x, y = load_digits(return_X_y=True)
-    assert is_slanted(LogisticRegression(max_iter=100).fit(x / 16, y).predict, box, rng)
-    assert not is_slanted(lambda rows: np.zeros(len(rows), dtype=int), box, rng)
-    assert not is_slanted(lambda rows: (rows[:, 0] > 0.4).astype(int), Domain.box(1), rng)
+    linear = LogisticRegression(max_iter=100).fit(x / 16, y)
+    kernel = SVC().fit(x / 16, y % 2)
+    rare = load_breast_cancer(return_X_y=True)
+    cells = LogisticRegression(max_iter=300).fit(rare[0] / rare[0].max(0), rare[1])
+    return {
+        "linear": (linear.predict, 64),
+        "a rare class": (lambda x: (x.sum(1) > 33).astype(int), 60),
+        "cells": (cells.predict, 30),
+        "kernel": (kernel.predict, 64),
+        "two of twenty features": (lambda x: (x[:, 3] + 0.01 * x[:, 17] > 0.5).astype(int), 20),
+    }
+
+
+@pytest.mark.parametrize("name", slants())
+def test_slanted_boundaries_do(name):
+    answer, size = slants()[name]
+    for seed in range(5):
+        assert is_slanted(answer, Domain.box(size, 0.0, 1.0), np.random.default_rng(seed))
+
+
+def test_without_a_boundary_or_a_second_number_nothing_is_slanted():
+    rng = np.random.default_rng(0)
+    assert not is_slanted(lambda x: np.zeros(len(x), dtype=int), Domain.box(64), rng)
+    assert not is_slanted(lambda x: (x[:, 0] > 0.4).astype(int), Domain.box(1), rng)
+    one = Domain(np.zeros(2), np.array([1.0, 3.0]), (0, 4))
+    assert not is_slanted(lambda x: (x[:, 0] > 0.2 + 0.1 * x[:, 1]).astype(int), one, rng)
+
+
+def test_a_slant_of_two_features_ends_the_search_early():
+    victim = CallableModel(lambda x: (x[:, 3] + x[:, 17] > 0.9).astype(int), (20,), 2)
+    done = PathFinding().run(victim, domain=Domain.box(20, 0.0, 1.0))
+    assert "not a tree" in done.worth.flags
+    assert done.record.cost.queries < 5_000
+
+
+def test_labels_of_a_tree_are_never_given_up_on():
+    tree = unit_tree("breast_cancer")
+    victim = SklearnModel(tree, access=Access.LABELS)
+    done = PathFinding(method="bottom-up").run(victim, domain=unit(tree), budget=4_500)
+    assert "not a tree" not in done.worth.flags
+    assert done.worth.details["leaves"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [True, False])
+def test_a_survey_tree_of_193_leaves_and_40_identities_is_found_whole(fields):
+    try:
+        table = read_table(require_stored("steak"), header=2, name="steak")
+    except InvalidInput as error:
+        pytest.skip(str(error))
+    drop = ("RespondentID", "Do you eat steak?")
+    coded = code_table(table, "How do you like your steak prepared?", drop=drop)
+    front = Categories(categories=coded.sizes)
+    tree = DecisionTreeClassifier(max_leaf_nodes=193, random_state=0).fit(front.encode(coded.x), coded.y)
+    sizes = np.array(coded.sizes)
+    domain = Domain(np.zeros(len(sizes)), sizes - 1.0, coded.sizes)
+    for seed in range(4):
+        started = time.process_time()
+        done = PathFinding(fields=fields).run(
+            front.wear(service(tree, "wilson", digits=5)), domain=domain, rng=seed
+        )
+        assert time.process_time() - started < 30
+        assert (done.found.model.predict(coded.x) == tree.predict(front.encode(coded.x))).all()
+        assert done.record.cost.queries < (4_013 if fields else 9_000)

@@ -110,8 +110,23 @@ def test_kernel_width_is_chosen_from_the_answers():
     theft = AdaptiveRetraining(learner="svm-rbf", factor=20, strategy="uniform").run(
         SklearnModel(svm), uniform=ROWS, domain=Domain.box(2)
     )
-    assert theft.found.model.named_steps["svc"].gamma in {2.0**k for k in range(-5, 4)}
+    assert theft.found.model.named_steps["svc"].gamma in {0.125, 0.5, 2.0}
     assert theft.worth.r_unif.value < 0.12
+
+
+def test_flat_boundaries_of_many_features_get_a_wide_kernel():
+    """With the usual width 1/d a nearly linear victim costs more errors."""
+    w = np.random.default_rng(0).normal(size=20)
+    victim = CallableModel(lambda x: (np.asarray(x) @ w > 0.3).astype(int), (20,), 2)
+    rates = {}
+    for gamma in (None, 1 / 20):
+        theft = AdaptiveRetraining(learner="svm-rbf", gamma=gamma, factor=10, rounds=6).run(
+            victim, uniform=ROWS
+        )
+        rates[gamma] = theft.worth.r_unif.value
+        if gamma is None:
+            assert theft.found.model.named_steps["svc"].gamma < 1 / 20
+    assert rates[None] < 0.75 * rates[1 / 20]
 
 
 def test_networks_come_back_as_torch_modules():

@@ -12,6 +12,7 @@ from torch import nn
 
 from assay.extraction.exact.domain import Domain
 from assay.extraction.exact.doubt import most_doubtful
+from assay.extraction.exact.kernel_width import likeliest_width
 from assay.extraction.exact.monomials import Monomials
 
 __all__ = ["Learner", "LinearLearner", "MlpLearner", "SvmLearner", "make_learner"]
@@ -20,10 +21,8 @@ __all__ = ["Learner", "LinearLearner", "MlpLearner", "SvmLearner", "make_learner
 # plane in the middle of what the labels allow.
 _LINEAR_C, _LINEAR_STEPS = 1e8, 1000
 _SVM_C = 1e5
-_GAMMAS = tuple(2.0**k for k in range(-15, 4, 2))
-_SPLITS = 5
-_GRID_STEPS = 10_000  # a width at which the solver does not end is not the right one
-_GROWTH = 2
+_MOST_STEPS = 200_000  # hard margins of close points are never quite reached
+_GROWTH = 1.5
 _PAIR = 2
 
 
@@ -136,8 +135,8 @@ class SvmLearner(Learner):
     classes, seed
         See `Learner`.
     gamma
-        Width of the kernel in the unit box, or None to choose it from powers of 2 by
-        held-out accuracy.
+        Width of the kernel in the unit box, or None for the one that makes the labels
+        likeliest.
     """
 
     def __init__(self, classes: int, seed: int = 0, gamma: float | None = None) -> None:
@@ -149,30 +148,18 @@ class SvmLearner(Learner):
         from sklearn.svm import SVC
 
         if self.gamma is None and len(u) >= _GROWTH * self._rows:
-            self._chosen, self._rows = self._best(u, labels), len(u)
+            rng = np.random.default_rng(self.seed)
+            self._chosen, self._rows = likeliest_width(u, labels, rng), len(u)
         gamma = self._chosen if self.gamma is None else self.gamma
-        return SVC(C=_SVM_C, gamma=gamma).fit(u, labels)
+        # Flat kernels reach the same slopes with weights that much larger.
+        hardness = _SVM_C * max(1.0, 1 / (gamma * u.shape[1]))
+        return SVC(C=hardness, gamma=gamma, max_iter=_MOST_STEPS).fit(u, labels)
 
     def doubtful(self, pool: np.ndarray, known: np.ndarray, count: int) -> np.ndarray:
         """Return positions ``[count]`` of rows near the boundary and far from ``known`` ones."""
         gamma = float(self._fitted.gamma)
         decide = self._margin_scores
         return most_doubtful(pool, decide(pool), known, decide(known), gamma, min(count, len(pool)))
-
-    def _best(self, u: np.ndarray, labels: np.ndarray) -> float:
-        """Choose the width of the kernel by held-out accuracy."""
-        from sklearn.model_selection import StratifiedShuffleSplit, cross_val_score
-        from sklearn.svm import SVC
-
-        if np.bincount(labels)[np.unique(labels)].min() < _SPLITS:
-            return 1.0 / int(u.shape[1])
-        splits = StratifiedShuffleSplit(_SPLITS, test_size=0.2, random_state=self.seed)
-
-        def worth(gamma: float) -> float:
-            machine = SVC(C=_SVM_C, gamma=gamma, max_iter=_GRID_STEPS)
-            return float(cross_val_score(machine, u, labels, cv=splits).mean())
-
-        return max(_GAMMAS, key=worth)
 
     def _model(self, domain: Domain) -> Any:
         from sklearn.pipeline import make_pipeline

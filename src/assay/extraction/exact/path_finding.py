@@ -63,8 +63,9 @@ class PathFinding(ExactAttack):
         Width to which thresholds are bisected at the end, as a share of the range; None
         leaves them halfway between two grid positions.
     verify
-        Random points that check each found box, at least 0. A box that duplicate
-        identities made too wide is cut and the search goes on.
+        Random points that check each found box, at least 0; where identities repeat, more if
+        it takes more for every category of the box to occur. A box that duplicate identities
+        made too wide is cut and the search goes on.
     fields
         Whether to use what the service says about the features that it looked at.
     whole

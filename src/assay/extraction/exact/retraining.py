@@ -27,6 +27,7 @@ __all__ = ["AdaptiveRetraining"]
 _NEAR = 0.75  # share of a round that goes to the boundary of the fit
 _DOUBTED = 0.85  # the same for kernel machines, whose choice looks around by itself
 _POOL, _CANDIDATES = 10_000, 2000
+_POOL_BITS = 8
 _PAIR = 2
 
 
@@ -59,7 +60,7 @@ class AdaptiveRetraining(ExactAttack):
     hidden
         Hidden units of ``"mlp"``.
     gamma
-        Kernel width of ``"svm-rbf"`` in that box, chosen by held-out accuracy if None.
+        Kernel width of ``"svm-rbf"`` in that box; the likeliest one if None.
 
     References
     ----------
@@ -199,9 +200,13 @@ def _search_lines(
 def _doubted(
     learner: Learner, unit: Monomials, domain: Domain, count: int, known: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return ``count`` random points and corners that the learner knows least about."""
+    """Return ``count`` points that the learner knows least about: of its boundary, random, or corners."""
     rows = max(_CANDIDATES, 2 * count)
     pool = np.r_[domain.uniform(rows, rng), corners(domain, min(rows // 3, 2**domain.size), rng)]
+    ends = _opposites(pool, learner.labels(unit.unit(pool)), rows // 3, rng)
+    if ends is not None and is_continuous(domain):
+        # In many features hardly a random point is near the boundary; points of it cost nothing.
+        pool = np.r_[pool, bisect(lambda x: learner.labels(unit.unit(x)), ends, _POOL_BITS).near]
     chosen: np.ndarray = pool[learner.doubtful(unit.unit(pool), unit.unit(known), count)]
     return chosen
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -57,9 +58,13 @@ def audit(
     clean = False
     for done in range(passes):
         points = [np.empty((0, grid.size), np.int64)]
-        for index, box in enumerate(found.boxes):
+        often = Counter(found.identities)
+        common = 2 * len(often) <= len(found)
+        for index, (box, identity) in enumerate(zip(found.boxes, found.identities, strict=True)):
             if checked.get(index) is not box:
-                points.append(box.random(grid, samples, rng))
+                # A category that leads to another leaf of this identity was taken for one of this leaf.
+                draw = box.spread if samples and (common or often[identity] > 1) else box.random
+                points.append(draw(grid, samples, rng))
                 checked[index] = box
         if samples and not clean:
             # Points of boxes are few where boxes are large; these find what is missing by volume.

@@ -97,6 +97,21 @@ class Box:
             points[:, feature] = rng.choice(self.categories(grid, int(feature)), rows)
         return points
 
+    def spread(self, grid: Grid, rows: int, rng: np.random.Generator) -> Integers:
+        """Draw points inside so that every category of the box occurs, int64 ``[rows or more, d]``.
+
+        >>> grid = Grid.between([0.0, 0.0], [1.0, 2.0], 0.5, categorical=(1,))
+        >>> points = Box.whole(grid).spread(grid, 2, np.random.default_rng(0))
+        >>> sorted(points[:, 1].tolist())
+        [0, 1, 2]
+        """
+        sets = {int(f): self.categories(grid, int(f)) for f in np.flatnonzero(grid.categorical)}
+        rows = max(rows, *(len(categories) for categories in sets.values())) if sets else rows
+        points: Integers = rng.integers(self.low, self.high + 1, (rows, grid.size))
+        for feature, categories in sets.items():
+            points[:, feature] = rng.permutation(np.resize(rng.permutation(categories), rows))
+        return points
+
 
 class Boxes:
     """Found boxes with the identity of the leaf that each belongs to.
