@@ -1,6 +1,6 @@
 """Training with entangled marks against plain training at equal task steps.
 
-Run ``python benchmarks/marked_training.py``; under a minute on one core, no data needed. "Plain" takes
+Run ``python benchmarks/marked_training.py``; about a minute on one core, no data needed. "Plain" takes
 as many optimizer steps as the marked training, on ordinary rows alone (the compute-matched control);
 "epochs" takes only the epochs that were asked for.
 """

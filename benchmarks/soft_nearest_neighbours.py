@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import torch
 
-from assay.evidence.watermarks.entanglement.snnl import soft_nearest_neighbour_loss
+from assay.nets.soft_nearest_neighbours import soft_nearest_neighbour_loss
 
 TARGET = 2.0
 

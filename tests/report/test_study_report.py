@@ -18,13 +18,14 @@ from assay.errors import InvalidInput, MissingDependency
 from assay.report import Gallery, build_study_report, load_galleries
 from assay.report.study_error_plots import error_pictures
 from assay.report.study_findings import study_findings
-from assay.report.study_front_plots import copy_pictures, wash_pictures
+from assay.report.study_front_plots import copy_pictures
 from assay.report.study_plots import power_pictures
 from assay.report.study_sentences import sentences
+from assay.report.study_wash_plots import wash_pictures
 from assay.study.tables import StudyTables
 
 NASTY = "<script>alert(1)</script> $x^{$ | `a` \u202e \x00 漢 \"'"
-KINDS = {"reach", "power", "errors", "copies", "washed"}
+KINDS = {"marks", "reach", "power", "errors", "copies", "outcomes", "washed"}
 
 
 def key(*parts):
@@ -56,7 +57,9 @@ def made(*, seeds=3, names=str, bad=False):
 
     for seed in range(seeds):
         place = {"victim": names("cnn"), "seed": seed}
-        models.append({"role": "victim", **place, "accuracy": 0.9, **step("train", seed)})
+        marks = {"match_rate": 0.9, "unmarked_match_rate": 0.1, "unmarked_accuracy": 0.91 + 0.01 * seed}
+        about = {"evidence": names("walk"), "unmarked_p_value": 0.4}
+        models.append({"role": "victim", **place, **about, "accuracy": 0.9, **marks, **step("train", seed)})
         for attack in ("label-query", "fine-tuning"):
             copy = {**place, "evidence": names("walk"), "extraction": names(attack)}
             curve = [[100, 0.6, 0.5], [400, 0.8 + 0.01 * seed, 0.75]]
@@ -91,6 +94,7 @@ def made(*, seeds=3, names=str, bad=False):
                             "stolen": p <= 0.01,
                             "alpha": 0.01,
                             "p_value": p,
+                            "match_rate": 0.9 if removal == "none" else 0.2,
                             "queries": 400 if test == "fixed" else 100 + 50 * seed,
                             "reason": names("why"),
                             **step("verify", attack, removal, test, seed),
@@ -311,6 +315,43 @@ def test_a_model_of_two_roles_counts_in_both():
     rows = [{"role": role, "evidence": e, "step": key(1)} for role in ("victim", "reference") for e in "ab"]
     said = sentences(study_findings(StudyTables("t", tables={"models": rows})))["done"]
     assert said == ["The study comprises 1 victim and 1 reference model."]
+
+
+def many_removals(count=12):
+    tables = made()
+    for rows in (tables.tables["removals"], tables.tables["verdicts"]):
+        some = [row for row in rows if row["removal"] == "prune" and row.get("verification") != "betting"]
+        rows += [{**row, "removal": f"removal-{i}"} for row in some for i in range(count)]
+    return tables
+
+
+def test_many_removals_have_numbers_and_match_rates_below():
+    (picture,) = wash_pictures(study_findings(many_removals()))[:1]
+    assert "numbers are removals" in picture.caption
+    (few,) = wash_pictures(study_findings(made()))
+    assert "marks are removals" in few.caption
+
+
+def test_who_carries_the_marks_and_what_they_cost(full):
+    (row,) = full.findings.marks
+    assert row["seeds"] == 3
+    assert (round(row["cost"], 3), round(row["cost_most"], 3)) == (0.02, 0.03)
+    assert row["copies"] == {"label-query": pytest.approx(0.9), "fine-tuning": pytest.approx(0.9)}
+    assert "summary-marks" in full.sheets
+    rates = {line.cells[-2].text for line in full.sheets["summary-power"].lines}
+    assert rates == {"90.0 %", "20.0 %"}
+    said = " ".join(sentences(full.findings)["found"])
+    assert "Marks cost 2 to 2 points of accuracy on average" in said
+
+
+def test_a_thief_who_wins_is_named(full):
+    said = " ".join(sentences(full.findings)["found"])
+    assert "12 attempts to wash copies" not in said
+    assert "6 attempts to wash copies of label-query that carried evidence" in said
+    assert "6 were won by the thief, mostly by prune (6 of 6)" in said
+    texts = {cell.text for line in full.sheets["summary-outcomes"].lines for cell in line.cells}
+    assert "WON BY THE THIEF" in texts
+    assert len(full.drawn["outcomes"]) == 4  # two extractions, two tests
 
 
 def test_nothing_washed_and_nothing_measured():

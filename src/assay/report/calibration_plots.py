@@ -181,17 +181,20 @@ def _prices(record: CalibrationRecord) -> Picture:
     fig = figure(_WIDTH, 0.8 + 1.45 * lines)
     panels = fig.subplots(lines, columns, squeeze=False, sharex=True)
     typical = by_name["typical"]
-    for axes, row in zip(panels.flat, pools, strict=False):
+    drawn = [typical, *(by_name[row.name] for row in pools)]
+    low, high = min(h.edges[0] for h in drawn), max(h.edges[-1] for h in drawn)
+    for place, (axes, row) in enumerate(zip(panels.flat, pools, strict=False)):
         _stairs(axes, typical, MUTED, 0.45)
         _stairs(axes, by_name[row.name], COLOURS[1], 0.6)
-        axes.set_xscale("log")
+        log_axis(axes, low, high, margin=1.1)
+        # Numbers below the lowest panel of every column, also where the last line is not full.
+        axes.tick_params(axis="x", labelbottom=place + columns >= len(pools))
         axes.set_yticks([])
         axes.set_title(label(row.name, 22), loc="left")
         tidy(axes, grid="x")
         axes.spines["left"].set_visible(False)
         axes._left_title.set(size=9, color=INK)  # noqa: SLF001 - left titles have no public handle
         axes.tick_params(axis="x", labelsize=8)
-        axes.minorticks_off()
     for axes in list(panels.flat)[len(pools) :]:
         axes.set_visible(False)
     fig.supxlabel("price of a query in units, before any multiplier (logarithmic)", size=9.5, color=INK)

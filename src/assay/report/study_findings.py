@@ -8,6 +8,7 @@ from typing import Any
 
 from assay.study.columns import Row, grouped
 from assay.study.error_summary import error_table
+from assay.study.mark_summary import mark_table, outcome_table
 from assay.study.power_summary import adjusted_verdicts, power_table
 from assay.study.published import beside_published
 from assay.study.tables import StudyTables
@@ -26,7 +27,7 @@ class Findings:
         The rows.
     verdicts
         Verdicts with adjusted p-values.
-    power, errors, extractions, removals, trade_offs, models, published
+    power, errors, extractions, removals, trade_offs, marks, outcomes, models, published
         Summaries, one row a setting.
     costs
         Steps, seconds and memory by kind of step.
@@ -41,6 +42,8 @@ class Findings:
     extractions: list[Row]
     removals: list[Row]
     trade_offs: list[Row]
+    marks: list[Row]
+    outcomes: list[Row]
     models: list[Row]
     published: list[Row]
     costs: list[Row]
@@ -56,6 +59,8 @@ class Findings:
             "summary-extractions": self.extractions,
             "summary-removals": self.removals,
             "summary-trade-offs": self.trade_offs,
+            "summary-marks": self.marks,
+            "summary-outcomes": self.outcomes,
             "summary-models": self.models,
             "summary-published": self.published,
             "summary-verdicts": self.verdicts,
@@ -83,6 +88,8 @@ def study_findings(tables: StudyTables) -> Findings:
         extractions=extraction_table(tables.rows("extractions")),
         removals=removal_table(removals),
         trade_offs=trade_off_table(verdicts, removals) if removals else [],
+        marks=mark_table(tables.rows("models"), verdicts),
+        outcomes=outcome_table(verdicts, removals) if removals else [],
         models=model_table(tables.rows("models")),
         published=beside_published(tables.published, {**tables.tables, "verdicts": adjusted}),
         costs=_costs(tables.provenance),

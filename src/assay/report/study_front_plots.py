@@ -1,21 +1,16 @@
-"""Pictures of what thieves pay and get: fidelity by queries, accuracy lost against evidence left."""
+"""Pictures of what thieves pay and get: fidelity by queries."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.report.canvas import COLOURS, INK, MARKERS, Picture, draw, figure, label, tidy
 from assay.report.multiples import (
     MOST_LINES,
-    MOST_PANELS,
-    TEST,
     cut,
     legend,
     line_style,
-    panels,
-    setting_name,
     small_log_axis,
     subject,
 )
@@ -23,7 +18,7 @@ from assay.report.study_findings import Findings
 from assay.study.columns import grouped, number_of
 from assay.study.trade_offs import fidelity_curve, merge_shared
 
-__all__ = ["copy_pictures", "wash_pictures"]
+__all__ = ["copy_pictures"]
 
 
 def copy_pictures(findings: Findings) -> list[Picture]:
@@ -81,58 +76,6 @@ def copy_pictures(findings: Findings) -> list[Picture]:
     return pictures
 
 
-def wash_pictures(findings: Findings) -> list[Picture]:
-    """Draw accuracy lost against evidence left for every removal, one picture a victim and evidence."""
-    pictures = []
-    known = [row for row in findings.trade_offs if number_of(row["lost"]) is not None]
-    groups = grouped(known, ("victim", "evidence"))
-    for index, ((victim, evidence), rows) in enumerate(groups.items()):
-        if all(row["removal"] in (None, "none") for row in rows):
-            continue
-        attacks = list(dict.fromkeys(row["extraction"] for row in rows))
-        removals = list(dict.fromkeys(row["removal"] for row in rows))
-        cells = list(grouped(rows, TEST).items())
-        fig, grid = panels(min(len(cells), MOST_PANELS), height=2.9)
-        for axes, (key, same) in zip(grid, cells, strict=False):
-            for (attack,), points in grouped(same, ["extraction"]).items():
-                colour = COLOURS[attacks.index(attack) % len(COLOURS)]
-                _staircase(axes, points, colour)
-                for row in points:
-                    axes.plot(
-                        [100 * row["lost"]],
-                        [row["evidence_left"]],
-                        marker=MARKERS[removals.index(row["removal"]) % len(MARKERS)],
-                        markersize=6,
-                        linestyle="none",
-                        markeredgecolor=colour,
-                        markerfacecolor=colour if row["front"] else "none",
-                        zorder=3,
-                    )
-            axes.axhline(-math.log10(key[-1]), color=INK, linewidth=1, linestyle=(0, (4, 3)))
-            axes.set_ylim(bottom=min(0.0, *(row["evidence_left"] for row in rows)) - 0.15)
-            axes.set_title(label(setting_name(dict(zip(TEST, key, strict=True)), rows), 34))
-            tidy(axes, grid="both")
-        fig.supxlabel("accuracy lost, percentage points", size=9.5, color=INK)
-        fig.supylabel("evidence left, −log₁₀ p", size=9.5, color=INK)
-        for place, attack in enumerate(attacks[:MOST_LINES]):
-            grid[0].plot([], [], linewidth=2, color=COLOURS[place % len(COLOURS)], label=label(str(attack)))
-        for place, removal in enumerate(removals[:MOST_LINES]):
-            name = "as stolen" if removal in (None, "none") else str(removal)
-            marker = MARKERS[place % len(MARKERS)]
-            grid[0].plot([], [], marker=marker, linestyle="none", color=INK, label=label(name))
-        legend(fig, len(attacks) + len(removals), grid[0])
-        caption = (
-            "Medians over the repetitions; colours are extractions, marks are removals. Above the dashed "
-            "line (α) the copy is found to be stolen. Filled marks are on the front: no other removal of "
-            "this copy costs as little accuracy and leaves as little evidence. A test that stops at α leaves"
-            " no more than that."
-        )
-        caption += cut(min(len(cells), MOST_PANELS), len(cells), "settings")
-        title = f"What washing costs and leaves: {subject(victim, evidence, groups)}"
-        pictures.append(draw(fig, f"washed-{index}", title, caption))
-    return pictures
-
-
 def _draw_front(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     points = [row for row in rows if number_of(row["queries"]) and row["extraction"] in names]
     front = sorted((row["queries"], row["fidelity"]) for row in points if row["front"])
@@ -148,13 +91,6 @@ def _draw_front(axes: Any, rows: Sequence[Mapping[str, Any]], names: Sequence[st
             zorder=3,
             **{**style, "linestyle": "none"},
         )
-
-
-def _staircase(axes: Any, rows: Sequence[Mapping[str, Any]], colour: str) -> None:
-    front = sorted((100 * row["lost"], row["evidence_left"]) for row in rows if row["front"])
-    axes.step(
-        [x for x, _ in front], [y for _, y in front], where="post", color=colour, linewidth=1, alpha=0.8
-    )
 
 
 def _style(place: int) -> dict[str, Any]:

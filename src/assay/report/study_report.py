@@ -17,22 +17,26 @@ from assay.report.render import escape_markdown, printable, render
 from assay.report.sheets import Sheet
 from assay.report.study_error_plots import error_pictures
 from assay.report.study_findings import Findings, study_findings
-from assay.report.study_front_plots import copy_pictures, wash_pictures
+from assay.report.study_front_plots import copy_pictures
+from assay.report.study_mark_plots import mark_pictures, outcome_pictures
 from assay.report.study_plots import power_pictures, reach_pictures
 from assay.report.study_provenance import Appendix, appendix
 from assay.report.study_sentences import sentences
 from assay.report.study_sheets import study_sheets
+from assay.report.study_wash_plots import wash_pictures
 from assay.study.tables import StudyTables, plain_json
 
 __all__ = ["StudyReport", "build_study_report"]
 
-_MOST_PICTURES = 8
+_MOST_PICTURES, _MOST_FRONTS = 8, 16
 _MOST_GALLERIES = 24
 _DRAWERS: dict[str, Callable[[Findings], list[Picture]]] = {
+    "marks": mark_pictures,
     "reach": reach_pictures,
     "power": power_pictures,
     "errors": error_pictures,
     "copies": copy_pictures,
+    "outcomes": outcome_pictures,
     "washed": wash_pictures,
 }
 
@@ -86,7 +90,7 @@ class StudyReport:
     @cached_property
     def pictures(self) -> tuple[Picture, ...]:
         """The pictures of the page."""
-        return tuple(p for pictures in self.drawn.values() for p in pictures[:_MOST_PICTURES])
+        return tuple(p for name, pictures in self.drawn.items() for p in pictures[: _most(name)])
 
     @cached_property
     def appendix(self) -> Appendix:
@@ -163,12 +167,17 @@ class StudyReport:
             said=self.said,
             findings=self.findings,
             sheets=self.sheets,
-            drawn={name: pictures[:_MOST_PICTURES] for name, pictures in self.drawn.items()},
-            undrawn={name: max(0, len(p) - _MOST_PICTURES) for name, p in self.drawn.items()},
+            drawn={name: pictures[: _most(name)] for name, pictures in self.drawn.items()},
+            undrawn={name: max(0, len(p) - _most(name)) for name, p in self.drawn.items()},
             galleries=self.galleries[:_MOST_GALLERIES],
             hidden_galleries=max(0, len(self.galleries) - _MOST_GALLERIES),
             **extra,
         )
+
+
+def _most(name: str) -> int:
+    """Return how many pictures of a kind the page shows."""
+    return _MOST_FRONTS if name == "washed" else _MOST_PICTURES
 
 
 def _names(titles: Any) -> dict[str, str]:

@@ -32,7 +32,8 @@ def sentences(findings: Findings) -> dict[str, list[str]]:
     >>> sentences(study_findings(StudyTables("A study")))
     {'done': ['The study has no results yet.'], 'found': [], 'wrong': []}
     """
-    found = [*_power(findings), *_errors(findings), *_adjusted(findings), *_published(findings)]
+    found = [*_power(findings), *_marks(findings), *_washed(findings), *_errors(findings)]
+    found += [*_adjusted(findings), *_published(findings)]
     return {"done": _done(findings), "found": found, "wrong": _wrong(findings)}
 
 
@@ -120,6 +121,50 @@ def _power(findings: Findings) -> list[str]:
             f"{words.count(few)} of {words.count(len(findings.power))} settings rest on fewer than {_FEW} "
             "verdicts; their intervals say how little that is."
         )
+    return found
+
+
+def _marks(findings: Findings) -> list[str]:
+    rows = [row for row in findings.marks if row["cost"] is not None]
+    if not rows:
+        return []
+    worst = max(rows, key=lambda row: float(row["cost"]))
+    costs = sorted(100 * row["cost"] for row in rows)
+    least, most = (words.number(x, 2) for x in (costs[0], costs[-1]))
+    text = (
+        f"Marks cost {least} to {most} points of accuracy on average against unmarked models of as many steps"
+    )
+    return [f"{text}, {worst['evidence']} the most." if len(rows) > 1 else f"{text}."]
+
+
+def _washed(findings: Findings) -> list[str]:
+    """Say who won after removals, for copies that carried evidence before."""
+    found = []
+    rows = [row for row in findings.outcomes if row["removal"] not in (None, "none")]
+    for (extraction,), same in grouped(rows, ["extraction"]).items():
+        total = {name: sum(row[name] for row in same) for name in ("verified", "spoilt", "won")}
+        count = sum(total.values())
+        if not count:
+            continue
+        text = (
+            f"Of {_many(count, 'attempt')} to wash copies of {extraction} that carried evidence, "
+            f"{words.count(total['verified'])} left it verified, {words.count(total['spoilt'])} cost more "
+            f"than 5 points and {words.count(total['won'])} were won by the thief"
+        )
+        won = [
+            (
+                sum(row["won"] for row in of),
+                name,
+                sum(row["verified"] + row["spoilt"] + row["won"] for row in of),
+            )
+            for (name,), of in grouped(same, ["removal"]).items()
+        ]
+        best = [
+            f"{name} ({wins} of {tries})"
+            for wins, name, tries in sorted(won, key=lambda w: -w[0])[:3]
+            if wins
+        ]
+        found.append(f"{text}, mostly by {_list(best)}." if best else f"{text}.")
     return found
 
 

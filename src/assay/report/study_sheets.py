@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from assay.report import words
@@ -113,6 +113,33 @@ def _where(row: Mapping[str, Any]) -> Cell:
     return Cell(f"{row['table']}: {row['metric']}", where)
 
 
+def _points(name: str) -> Callable[[Mapping[str, Any]], Cell]:
+    """Return what shows a difference of accuracies in points, with the least and the largest below it."""
+
+    def cell(row: Mapping[str, Any]) -> Cell:
+        value: Any = row.get(name)
+        low: Any = row.get(f"{name}_least")
+        high: Any = row.get(f"{name}_most")
+        if value is None:
+            return Cell("-")
+        sub = f"{100 * low:.1f} to {100 * high:.1f}" if None not in (low, high) and low != high else ""
+        return Cell(f"{100 * value:.1f}".replace("-", "−"), sub.replace("-", "−"))
+
+    return cell
+
+
+def _outcome(row: Mapping[str, Any]) -> Cell:
+    if row["removal"] in (None, "none"):
+        return Cell("verified" if row["outcome"] == "verified" else "not in the copy")
+    text = {
+        "verified": "still verified",
+        "spoilt": "lost more than 5 points",
+        "won": "WON BY THE THIEF",
+        "absent": "was not in the copy",
+    }[row["outcome"]]
+    return Cell(text, chip="stolen" if row["outcome"] == "won" else "")
+
+
 def _lost(name: str, title: str) -> Column:
     return Column(title, percent(name), number=True)
 
@@ -183,6 +210,7 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             Column("90 %", whole("queries_90", "not reached"), number=True),
             Column("95 %", whole("queries_95", "not reached"), number=True),
             Column("Most spent", whole("queries_most"), number=True),
+            Column("Match rate", percent("match", spread=False), number=True, name="match"),
             _p("p_median"),
         ),
     ),
@@ -279,6 +307,56 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             Column("−log₁₀ p", _left, number=True),
             _share("share"),
             Column("On the front", _front),
+        ),
+    ),
+    (
+        "summary-marks",
+        "What the marks cost, and who carries them",
+        (
+            "Means over the repetitions, with the least and the largest. The unmarked model was trained on "
+            "the same rows for as many steps; the cost is the difference in points of accuracy, repetition "
+            "by repetition. Match rates are shares of all secret questions answered with the secret answer. "
+            "Of the unmarked models' p-values the smallest is shown: one of several."
+        ),
+        (
+            label("Victim", "victim"),
+            label("Evidence", "evidence"),
+            Column("Repetitions", whole("seeds"), number=True),
+            Column("Accuracy, marked", percent("accuracy"), number=True),
+            Column("Unmarked", percent("unmarked_accuracy"), number=True),
+            Column("Cost, points", _points("cost"), number=True),
+            Column("Match, marked", percent("match_rate"), number=True),
+            Column("Unmarked", percent("unmarked_match_rate"), number=True),
+            Column(
+                "Least p, unmarked",
+                lambda row: Cell(
+                    "-" if row["unmarked_p_least"] is None else words.p_value(row["unmarked_p_least"])
+                ),
+                number=True,
+            ),
+        ),
+    ),
+    (
+        "summary-outcomes",
+        "After each removal",
+        (
+            "Repetitions by what became of them: the copy is still found to be stolen; it is not, but the "
+            "removal cost more than 5 points of accuracy; it is not, and the thief keeps a good copy; or the "
+            "evidence was not found before the removal either. The last columns are medians, p over all "
+            "that can be asked."
+        ),
+        (
+            *_SUSPECT,
+            _REMOVAL,
+            *_TEST,
+            Column("Mostly", _outcome),
+            Column("Verified", whole("verified"), number=True),
+            Column("Spoilt", whole("spoilt"), number=True),
+            Column("Won", whole("won"), number=True),
+            Column("Not in the copy", whole("absent"), number=True),
+            Column("Lost, points", _points("lost"), number=True),
+            Column("Match", percent("match", spread=False), number=True),
+            _p("p_median"),
         ),
     ),
     (

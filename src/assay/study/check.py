@@ -23,7 +23,17 @@ from assay.registry import configure, get, nearest
 from assay.study.file import Study
 from assay.study.store import Store, file_digest
 
-__all__ = ["Shape", "at", "chain_of", "chosen", "options_of", "own_model", "recipe_of", "shape_of"]
+__all__ = [
+    "Shape",
+    "at",
+    "chain_of",
+    "chosen",
+    "options_of",
+    "own_model",
+    "pooled_shape",
+    "recipe_of",
+    "shape_of",
+]
 
 
 @dataclass(frozen=True)
@@ -216,6 +226,7 @@ def shape_of(study: Study, name: str, key: str, store: Store | None) -> Shape:
             msg = f"the split {table.split!r} names a part twice, so that parts would share rows"
             raise InvalidInput(msg)
         sets = [load_data(table.source, split=split, rng=table.seed) for split in splits]
+        shape = pooled_shape(sets[0].input_shape, table.pooled)
     rows, wanted = sum(map(len, sets)), sum(table.parts.values())
     if table.limit is not None:
         rows = min(rows, table.limit)
@@ -223,7 +234,17 @@ def shape_of(study: Study, name: str, key: str, store: Store | None) -> Shape:
         where = study.where("data", name, "parts")
         msg = f"{where}: the parts need {wanted:,} rows, there are {rows:,}; make them smaller"
         raise InvalidInput(msg)
-    return Shape(sets[0].input_shape, sets[0].num_classes, rows)
+    return Shape(shape, sets[0].num_classes, rows)
+
+
+def pooled_shape(shape: tuple[int, ...], squares: int | None) -> tuple[int, ...]:
+    """Return the shape of images after pooling, which must come out even."""
+    if squares is None:
+        return shape
+    if len(shape) != 3 or shape[1] % squares or shape[2] % squares:  # noqa: PLR2004 - channels, height, width
+        msg = f"inputs of shape {shape} cannot be pooled by squares of {squares} x {squares} pixels"
+        raise InvalidInput(msg)
+    return (shape[0], shape[1] // squares, shape[2] // squares)
 
 
 def fits(study: Study, architecture: str, shape: Shape, *place: str | int, victim: str | None = None) -> None:

@@ -150,7 +150,9 @@ class _Planner:
         place = {"victim": owned.name, "evidence": owned.kind, "extraction": extraction}
         if not self.wanted({**place, "removal": removal, "seed": owned.seed}):
             return
-        model = self.theft(owned.name, owned.victim, extraction, owned.seed, owned.access, owned.private)
+        model = self.theft(
+            owned.name, owned.victim, extraction, owned.seed, owned.access, owned.private, owned.wears
+        )
         self.cell("extractions", {**place, "seed": owned.seed}, model)
         if removal != _NONE:
             for link in chain_of(self.study, "removal", removal, self.file.removal):
@@ -168,7 +170,7 @@ class _Planner:
             step = self.add(
                 Step(
                     "verify",
-                    self.verification(table),
+                    self.verification(table) | ({"whole": True} if table.whole else {}),
                     {"evidence": owned.bundle.key, "suspect": model.key},
                     seed_of("verify", owned.seed),
                     f"verify {extraction} of {owned.name}, {owned.kind} by {name}, seed {owned.seed}",
@@ -186,6 +188,7 @@ class _Planner:
         seed: int,
         access: Access,
         private: dict[str, Any] | None,
+        wears: dict[str, Any] | None = None,
     ) -> Step:
         """Plan an extraction, link by link: each link steals the copy of the one before."""
         for link in chain_of(self.study, "extraction", extraction, self.file.extraction):
@@ -198,8 +201,8 @@ class _Planner:
                     f'[{{ victim = "{victim}", extraction = "{extraction}" }}]'
                 )
                 raise InvalidInput(msg)
-            model = self.others.theft(victim, model, link, table, attack, seed, private, access)
-            access = Access.WEIGHTS  # the thief owns his copy
+            model = self.others.theft(victim, model, link, table, attack, seed, private, access, wears)
+            access, wears = Access.WEIGHTS, None  # the thief owns his copy
         return model
 
     def removal(self, owned: Owned, model: Step, link: str) -> Step:

@@ -74,6 +74,8 @@ class Material:
                 "limit": table.limit,
                 "parts": table.parts,
             }
+            if table.pooled is not None:
+                config["pooled"] = table.pooled
             path = Path(table.source.split(":", 1)[-1]).expanduser()
             if path.is_file():
                 config["file"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -159,7 +159,7 @@ def _links(study: Study, kind: str, name: str) -> None:
             if not isinstance(attack, base):
                 msg = f"{registered} is no {base.__module__}.{base.__qualname__}"
                 raise InvalidInput(msg)
-            if isinstance(architecture, str) and architecture != "auto":
+            if isinstance(architecture, str) and architecture not in ("auto", "same"):
                 get(architecture.partition("-")[0], "architecture")
 
 

@@ -44,8 +44,12 @@ class Others:
         seed: int,
         private: dict[str, Any] | None,
         access: Access,
+        wears: dict[str, Any] | None = None,
     ) -> Step:
-        """Return the step of one theft; ``access`` is what the thief has to the model that he copies."""
+        """Return the step of one theft; ``access`` is what the thief has to the model that he copies.
+
+        ``wears`` is the evidence whose defence the model wears for those who ask it.
+        """
         about = self._m.file.victim[victim]
         data, _ = self._m.data(about.data)
         if table.on is not None or not attack.private_data:
@@ -76,6 +80,8 @@ class Others:
             "access": None if about.access == "weights" or access == Access.WEIGHTS else about.access,
             **code_of(attack),
         }
+        if wears is not None and attack.needs in Access.SCORES:
+            config["wears"] = wears
         inputs = {"data": data.key, "victim": model.key}
         label = f"{name} of {model.label}"
         cost = self._student_seconds(victim, attack, rows, table.curve)
@@ -139,7 +145,7 @@ class Others:
         about = self._m.file.victim[victim]
         recipe = getattr(attack, "recipe", None)
         name = getattr(attack, "architecture", "auto")
-        name = about.architecture if name in ("auto", None) else name
+        name = about.architecture if name in ("auto", "same", None) else name
         if not isinstance(recipe, Recipe) or name is None:
             return 1.0
         _, shape = self._m.data(about.data)

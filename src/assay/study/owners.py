@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from assay.errors import InvalidInput
 from assay.model import Access
@@ -17,6 +19,7 @@ from assay.study.step import Step
 __all__ = ["Owned", "Owners"]
 
 _PROXIES = 2
+_KEY_DIGITS = 32
 _FURTHER = 100_000  # first number of references of another architecture, which have coins of their own
 
 
@@ -32,6 +35,26 @@ class Owned:
     access: Access
     private: dict[str, Any] | None
     references: tuple[Step, ...] = ()
+    wears: dict[str, Any] | None = None
+
+
+@runtime_checkable
+class Served(Protocol):
+    """Evidence about what a service answered behind a defence, under a key of the owner."""
+
+    key: str
+
+    @property
+    def defence(self) -> Any:
+        """What the service wears."""
+
+
+def keyed(scheme: Any, kind: str, seed: int) -> Any:
+    """Return the scheme with the key of a repetition, unless it has one."""
+    if scheme.key:
+        return scheme
+    key = hashlib.sha256(f"{kind}/{seed}".encode()).hexdigest()
+    return dataclasses.replace(scheme, key=key[:_KEY_DIGITS])
 
 
 class Owners:
@@ -73,6 +96,12 @@ class Owners:
             return Owned(victim, kind, seed, model, model, access, private)
         else:
             model = self._m.pool_model(victim, seed)
+        rows, wears = private, None
+        if isinstance(scheme, Served):
+            scheme = keyed(scheme, kind, seed)
+            wears = {"scheme": table.scheme, "options": plain(scheme), **code_of(scheme)}
+            self._m.part(about.data, table.answered, "evidence", kind, "answered")
+            rows = _whole(table.answered)
         if scheme is None:
             return Owned(victim, kind, seed, model, None, access, private)
         inputs: dict[str, str | tuple[str, ...]] = {"data": data.key, "victim": model.key}
@@ -89,11 +118,11 @@ class Owners:
             whole = getattr(scheme, "embedding", "informative") != "informative"
             references, joined = self._references(victim, kind, seed, table.references, copies, whole=whole)
             inputs["references"] = joined.key
-        config = {"scheme": table.scheme, "options": plain(scheme), "private": private, "control": control}
+        config = {"scheme": table.scheme, "options": plain(scheme), "private": rows, "control": control}
         config |= code_of(scheme)
         label = f"evidence {kind} of {victim}, seed {seed}"
         bundle = self._m.add(Step("register", config, inputs, seed_of("register", kind, seed), label, 3.0))
-        return Owned(victim, kind, seed, model, bundle, access, private, references)
+        return Owned(victim, kind, seed, model, bundle, access, private, references, wears)
 
     def _check_own(self, victim: str, kind: str, scheme: Any) -> None:
         """Raise `InvalidInput` unless evidence can be registered for a model of the user's own."""
@@ -141,8 +170,10 @@ class Owners:
             "key": seed_of("key", kind, seed),
             **code_of(scheme),
         }
+        if table.unmarked:
+            config["unmarked"] = True
         label = f"{victim} with {kind}, seed {seed}"
-        cost = 1.2 * plainly.seconds
+        cost = (2.2 if table.unmarked else 1.2) * plainly.seconds
         return self._m.add(Step("embed", config, {"data": plainly.inputs["data"]}, seed, label, cost))
 
     def _references(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "power_curve",
     "power_table",
     "queries_within",
+    "whole_p_value",
 ]
 
 FAMILY = ("victim", "evidence", "verification", "seed")
@@ -87,7 +88,8 @@ def power_table(verdicts: Rows, confidence: float = 0.95) -> list[Row]:
         with ``share_low`` and ``share_high``; ``queries_median``, ``queries_90`` and
         ``queries_95``, the queries after which that share of the repetitions was found out
         (None: not reached, because an inconclusive verdict is one that more queries did
-        not reach); ``queries_most`` spent by any; ``p_median``; ``steps``.
+        not reach); ``queries_most`` spent by any; ``match``, the median match rate over all that
+        can be asked (None if it was not measured); ``p_median``; ``steps``.
 
     Examples
     --------
@@ -100,6 +102,7 @@ def power_table(verdicts: Rows, confidence: float = 0.95) -> list[Row]:
     for key, rows in grouped(verdicts, CELL).items():
         stolen = sum(bool(row["stolen"]) for row in rows)
         rate = clopper_pearson(stolen, len(rows), confidence)
+        matched = [x for row in rows if (x := number_of(row.get("match_rate"))) is not None]
         asked = [int(n) for row in rows if (n := number_of(row.get("queries"))) is not None]
         found.append(
             {
@@ -112,6 +115,7 @@ def power_table(verdicts: Rows, confidence: float = 0.95) -> list[Row]:
                 "share_high": rate.high,
                 **{name: queries_within(rows, share) for name, share in _REACHED.items()},
                 "queries_most": max(asked, default=None),
+                "match": statistics.median(matched) if matched else None,
                 "p_median": statistics.median(p_value_of(row) for row in rows),
                 "steps": steps_of(rows),
             }
@@ -208,6 +212,18 @@ def p_value_of(row: Any) -> float:
     """Return the p-value of a row, 1 if it has none."""
     p = number_of(row.get("p_value"))
     return 1.0 if p is None else p
+
+
+def whole_p_value(row: Mapping[str, Any]) -> float:
+    """Return the p-value over all that could be asked where it is known, else that of the verdict.
+
+    Examples
+    --------
+    >>> whole_p_value({"p_value": 0.01, "p_whole": 1e-6}), whole_p_value({"p_value": 0.01})
+    (1e-06, 0.01)
+    """
+    whole = number_of(row.get("p_whole"))
+    return p_value_of(row) if whole is None else whole
 
 
 def _stopped(verdicts: Rows) -> NDArray[np.float64]:

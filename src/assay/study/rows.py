@@ -13,7 +13,16 @@ from assay.study.store import CorruptArtifact, Manifest, Store
 __all__ = ["collect_rows", "provenance_rows"]
 
 _FACTS = {
-    "models": ("architecture", "accuracy", "train_accuracy", "rows"),
+    "models": (
+        "architecture",
+        "accuracy",
+        "train_accuracy",
+        "rows",
+        "unmarked_accuracy",
+        "match_rate",
+        "unmarked_match_rate",
+        "unmarked_p_value",
+    ),
     "extractions": (
         "attack",
         "queries",
@@ -31,6 +40,8 @@ _FACTS = {
         "stolen",
         "alpha",
         "p_value",
+        "p_whole",
+        "match_rate",
         "queries",
         "effect_name",
         "effect",

@@ -102,6 +102,8 @@ class Data(Table):
         if it is left out.
     limit
         Only the first so many rows of the source.
+    pooled
+        Images are shrunk: each square of so many by so many pixels becomes its mean.
     seed
         Of the shuffle.
     parts
@@ -113,6 +115,7 @@ class Data(Table):
     source: str = Field(min_length=1)
     split: str | None = None
     limit: int | None = Field(None, ge=1)
+    pooled: int | None = Field(None, ge=2, le=64)
     seed: Seed = 0
     parts: dict[str, Rows] = Field(min_length=1)
 
@@ -210,6 +213,13 @@ class EvidenceTable(Table):
     references
         Reference models that the study trains, shared by all seeds. Without them the
         scheme trains its own.
+    unmarked
+        For evidence that is trained in: train a model without it as well, on the same rows
+        and for as many steps, which says what the evidence costs and how often its
+        triggers are matched by chance.
+    answered
+        For evidence about what a service answered: the part whose rows it was asked.
+        Thieves who ask are answered with the marks of the evidence.
     per
         What is different for a victim, by the victim's name.
     """
@@ -218,6 +228,8 @@ class EvidenceTable(Table):
     title: str = ""
     options: Options = {}
     references: References | None = None
+    unmarked: bool = False
+    answered: str = "queries"
     per: Per = {}
 
 

@@ -41,6 +41,9 @@ class VerificationTable(Table):
         Level; the study's if it is left out.
     budget
         Largest number of queries.
+    whole
+        After a verdict of a test that stops early, ask everything as well: match rates and
+        p-values that are comparable between suspects. The verdict stays what it was.
     title
         What reports call it; its name if empty.
     per
@@ -50,6 +53,7 @@ class VerificationTable(Table):
     access: str = "scores"
     alpha: float | None = Field(None, gt=0, le=0.5)
     budget: Rows | None = None
+    whole: bool = False
     title: str = ""
     per: Per = Field(default_factory=dict)
 

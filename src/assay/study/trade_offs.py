@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from assay.errors import InvalidInput
 from assay.study.columns import Row, Rows, distinct, grouped, number_of, spread, steps_of
-from assay.study.power_summary import p_value_of
+from assay.study.power_summary import whole_p_value
 
 __all__ = [
     "extraction_table",
     "fidelity_curve",
+    "lost_of",
     "merge_shared",
     "model_table",
     "pareto_front",
     "removal_table",
     "trade_off_table",
+    "washed_rows",
 ]
 
 _COPY = ("victim", "evidence", "extraction")
@@ -109,7 +111,7 @@ def removal_table(removals: Rows) -> list[Row]:
         made["copies"] = len(rows)
         for name in ("accuracy_before", "accuracy"):
             made |= spread(rows, name)
-        made |= spread([{"lost": _lost(row)} for row in rows], "lost")
+        made |= spread([{"lost": lost_of(row)} for row in rows], "lost")
         made |= spread(rows, "fidelity")
         found.append({**made, "steps": steps_of(rows)})
     return found
@@ -130,7 +132,9 @@ def trade_off_table(verdicts: Rows, removals: Rows) -> list[Row]:
     list of dict
         One row a victim, evidence, extraction, removal, verification, access and alpha:
         ``verdicts``, ``lost`` (median accuracy lost; None if no removal is known),
-        ``evidence_left`` (median of -log10 p), ``share`` (still found to be stolen),
+        ``evidence_left`` (median of -log10 p, over everything that could be asked where that
+        was measured), ``match`` (median match rate; None if unknown), ``share`` (still found
+        to be stolen),
         ``front``: no other removal of the same copy costs as little and leaves as little;
         ``steps``.
 
@@ -148,7 +152,7 @@ def trade_off_table(verdicts: Rows, removals: Rows) -> list[Row]:
     >>> [(row["removal"], round(row["evidence_left"]), row["front"]) for row in table]
     [('none', 9, True), ('prune', 3, True), ('noise', 6, False)]
     """
-    washed = grouped(removals, (*_WASHED, "seed"))
+    washed = washed_rows(removals)
     found = []
     for key, rows in grouped(verdicts, _SUSPECT).items():
         made: Row = dict(zip(_SUSPECT, key, strict=True))
@@ -157,14 +161,15 @@ def trade_off_table(verdicts: Rows, removals: Rows) -> list[Row]:
             if row.get("removal") in (None, "none"):
                 lost.append(0.0)
                 continue
-            same = _washed_by(row, washed)
-            lost += [x for removal in same if (x := _lost(removal)) is not None]
+            same = washed(row)
+            lost += [x for removal in same if (x := lost_of(removal)) is not None]
             steps += steps_of(same)
-        left = [-math.log10(max(p_value_of(row), _SMALLEST)) for row in rows]
+        left = [-math.log10(max(whole_p_value(row), _SMALLEST)) for row in rows]
         made |= {
             "verdicts": len(rows),
             "lost": statistics.median(lost) if lost else None,
             "evidence_left": statistics.median(left) + 0.0,  # -log10(1) is -0.0
+            "match": _median(rows, "match_rate"),
             "share": sum(bool(row["stolen"]) for row in rows) / len(rows),
             "front": False,
             "steps": list(dict.fromkeys(steps)),
@@ -267,14 +272,26 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[bool]:
     return front
 
 
-def _washed_by(verdict: Mapping[str, Any], washed: Mapping[tuple[Any, ...], Rows]) -> Rows:
-    """Return the removals that made the suspect of a verdict."""
+def washed_rows(removals: Rows) -> Callable[[Mapping[str, Any]], Rows]:
+    """Return a function from a verdict to the removals that made its suspect.
+
+    Examples
+    --------
+    >>> of = washed_rows([{"extraction": "e", "removal": "r", "seed": 0, "accuracy": 0.8}])
+    >>> of({"extraction": "e", "removal": "r", "seed": 0, "evidence": "kept back"})[0]["accuracy"]
+    0.8
+    """
     names = (*_WASHED, "seed")
-    for evidence in (verdict.get("evidence"), None, "", "none"):
-        found = washed.get(tuple(evidence if name == "evidence" else verdict.get(name) for name in names))
-        if found:
-            return found
-    return []
+    washed = grouped(removals, names)
+
+    def of(verdict: Mapping[str, Any]) -> Rows:
+        for evidence in (verdict.get("evidence"), None, "", "none"):
+            place = tuple(evidence if name == "evidence" else verdict.get(name) for name in names)
+            if found := washed.get(place):
+                return found
+        return []
+
+    return of
 
 
 def _mark_front(rows: Sequence[Mapping[str, Any]], points: Sequence[tuple[Any, Any]]) -> None:
@@ -286,7 +303,14 @@ def _mark_front(rows: Sequence[Mapping[str, Any]], points: Sequence[tuple[Any, A
         row["front"] = good
 
 
-def _lost(row: Mapping[str, Any]) -> float | None:
+def lost_of(row: Mapping[str, Any]) -> float | None:
+    """Return the accuracy that a removal cost; None if it was not measured.
+
+    Examples
+    --------
+    >>> lost_of({"accuracy_before": 0.75, "accuracy": 0.5}), lost_of({})
+    (0.25, None)
+    """
     before, after = number_of(row.get("accuracy_before")), number_of(row.get("accuracy"))
     return None if before is None or after is None else before - after
 

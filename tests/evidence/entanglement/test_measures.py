@@ -11,8 +11,8 @@ from assay.evidence.watermarks.entanglement.measures import (
     linear_cka,
     measure_entanglement,
 )
-from assay.evidence.watermarks.entanglement.taps import activations, default_taps, tapped
 from assay.nets import build
+from assay.nets.taps import activations, default_taps, tapped
 
 
 def test_alignment_of_equal_and_rotated_rows_is_one():

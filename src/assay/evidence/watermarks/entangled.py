@@ -1,107 +1,104 @@
-"""The entangled watermark: marks that share the features of the task, chosen by rehearsed theft."""
+"""The entangled watermark: a mark that shares the features of the task, chosen by rehearsed theft."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 
-from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.evidence.base import Evidence, Finding
 from assay.evidence.watermarks.embedded import Embedded
+from assay.evidence.watermarks.entanglement.exact import embed_exact
 from assay.evidence.watermarks.entanglement.marked_batches import Entangling
-from assay.evidence.watermarks.entanglement.pools import (
-    MarkPool,
-    borderline_pool,
-    family_pool,
-    patch_pool,
-    shaped,
-)
-from assay.evidence.watermarks.entanglement.record import (
-    EntangledRecord,
-    accuracy,
-    gradient_shares,
-    match_rate,
-)
-from assay.evidence.watermarks.entanglement.rehearsal import (
-    Cast,
-    choose_marks,
-    draw_rehearsals,
-    rehearse,
-)
-from assay.evidence.watermarks.entanglement.selection import examine_selected
-from assay.evidence.watermarks.entanglement.shaping import Shaping
-from assay.evidence.watermarks.entanglement.snnl import Distance
-from assay.evidence.watermarks.entanglement.stage import Stage
+from assay.evidence.watermarks.entanglement.record import EntangledRecord
+from assay.evidence.watermarks.entanglement.selected import embed_selected
+from assay.evidence.watermarks.entanglement.selection import FEWEST_MODELS, examine_selected
 from assay.evidence.watermarks.keys import derive, draw_key
-from assay.evidence.watermarks.trigger_scheme import Triggers, TriggerScheme, check_evaluation
+from assay.evidence.watermarks.trigger_scheme import TriggerScheme, check_evaluation
 from assay.ledger import Ledger
 from assay.nets import Recipe
+from assay.nets.soft_nearest_neighbours import Distance
 from assay.observers import Observer
 from assay.registry import register
 
 __all__ = ["Entangled", "EntangledRecord"]
 
-_MOST_HELD_OUT = 0.2
-_SPARE = 2  # marks rehearsed for each one that is kept
-_IMAGES = 100  # of each family or patched class
-_PATCH = 5  # the shortest side holds so many patches
+# Ordinary batches for each marked one where nothing else is said.
+_EXACT_PACE, _FOREIGN_PACE, _ENTANGLED_PACE = 1.0, 2.0, 8.0
 
 
 @register("entangled", kind="evidence")
 @dataclass(frozen=True)
 class Entangled(TriggerScheme):
-    """Marks entangled with the task, so that copies made by queries inherit them; tested exactly.
+    """Marks entangled with the task, so that copies made by queries inherit them.
 
-    Marked batches between the ordinary ones teach each mark a target class and pull it
-    towards ordinary inputs of that class in feature space. Which marks and targets survive
-    a theft is found by rehearsals: whole thefts of models that were marked with other keys.
-    The true key then draws one of the chosen candidate targets of each mark.
+    **With ``select``** (the default) there is one mark: a source and a target class. By
+    default a small cluster of the source's rows, next to the target, is given to the target,
+    so that every thief's ordinary questions teach the copy. The finished model is then
+    stolen several times, and triggers are moved and chosen so that all these copies answer the
+    target and clean models do not. Where the mark does not reach one more copy, the next is
+    tried; all attempts are recorded. The choice has seen the key: the suspect's matches are
+    tested, exactly, against the largest Clopper-Pearson bound of independent models that
+    took no part in the choice, and the verdict says so.
 
-    **Why the test is exact.** Marks, candidates and triggers are chosen without the true
-    key, which draws each target by a hash from the mark's candidates. Given everything that
-    is committed, all combinations of candidates are equally likely for an independent
-    suspect; see `assay.evidence.watermarks.keys.randomisation_p_value`. With ``select`` the
-    triggers are chosen by looking at copies of the final model; then the exact binomial test
-    against 19 independent models decides, and the verdict says so.
+    **Without** there are many marks. Marks, candidate targets and triggers are chosen without
+    the true key, by rehearsals under others; the key then draws each target from its mark's
+    candidates by a hash. Given everything that is committed, all combinations of candidates
+    are equally likely for an independent suspect, so that the p-value is exact whatever the
+    suspect is; see `assay.evidence.watermarks.keys.randomisation_p_value`. It costs several
+    times as much accuracy and is weaker on copies.
 
     Parameters
     ----------
+    select
+        One mark with triggers chosen by thefts of the finished model; else many marks and
+        the exact test over keys.
     source
-        ``"borderline"``: cells of the owner's own rows that clean models cannot decide
-        between two classes; ordinary inputs, which every thief asks about.
-        ``"families"``: synthetic images that belong to no class. ``"patch"``: a patch on
-        rows of one class, placed by gradient.
+        ``"borderline"``: the owner's own rows between two classes. ``"families"``: synthetic
+        images that belong to no class. ``"patch"``: a patch on rows of one class, placed by
+        gradient.
+    triggers
+        Held-out inputs to ask about, at most; with ``select``, at least a third of them.
+    cluster
+        With ``select`` and borderline rows: share of the source class that is given to the
+        target, in (0, 0.5]. The mark costs about that share of one class.
+    repeats
+        With ``select`` and borderline rows: times that each of them is in an epoch, at least 1.
+        Batches of marks, as published, cost 1 to 2 points of accuracy however few marks there
+        are; marks among the other rows do not.
+    thieves, nulls
+        With ``select``: simulated copies and clean models that choose the triggers, at least 1.
+    attempts, enough
+        With ``select``: marks to try at most, and the share of triggers that one more copy
+        must answer for no further mark to be tried.
+    panel
+        With ``select``: independent models for the bound, at least 19.
     marks
-        Marks with a target of their own, at least 1.
+        Without ``select``: marks with a target of their own, at least 1.
     candidates
         Classes among which the key draws each target, at least 2 (borderline cells have 2).
-        No p-value is below ``candidates ** -marks``.
-    triggers
-        Held-out inputs to ask about, at least ``marks``; as many are kept as there are.
+        Without ``select``, no p-value is below ``candidates ** -marks``.
     rehearsals
-        Thefts rehearsed to choose marks, candidates and triggers; each is two trainings.
-        With 0 nothing is chosen.
+        Without ``select``: thefts rehearsed under other keys; each is two trainings.
+    share
+        Without ``select``: share of the rows that borderline cells are made of, in (0, 0.5].
     weight, layers, distance, temperature
-        See `assay.evidence.watermarks.entanglement.marked_batches.Entangling`.
+        See `assay.evidence.watermarks.entanglement.marked_batches.Entangling`. The default
+        weight of 0 trains the marks without entangling them: with many marks that was as good and cost less.
     ratio
-        Ordinary batches for each marked one, > 0.
+        Ordinary batches for each marked one, > 0. None takes 1 without ``select``; with it
+        2, or for borderline rows, whose labels are changed anyway, no marked batches, or 8
+        with a ``weight``.
     warm_up
         Share of the training before the first marked batch, in [0, 1).
-    share
-        Of the rows that borderline cells are made of, in (0, 0.5].
     shape
-        Move marks by gradient steps away from what clean models answer; None does so for
-        patches only. Borderline rows are never moved.
-    select
-        Choose triggers by theft of the final model as well. Not exact; 22 more trainings.
+        Move marks by gradient steps away from what clean models answer before they are trained
+        in; None does so for patches only. Borderline rows are never moved.
 
     Raises
     ------
@@ -111,53 +108,84 @@ class Entangled(TriggerScheme):
     References
     ----------
     Jia, Choquette-Choo, Chandrasekaran and Papernot, "Entangled Watermarks as a Defense
-    against Model Extraction", USENIX Security 2021. Frosst, Papernot and Hinton, "Analyzing
-    and Improving Representations with the Soft Nearest Neighbor Loss", ICML 2019.
+    against Model Extraction", USENIX Security 2021. Lukas, Zhang and Kerschbaum, "Deep Neural
+    Network Fingerprinting by Conferrable Adversarial Examples", ICLR 2021. Jagielski, Severi,
+    Pousette Harger and Oprea, "Subpopulation Data Poisoning Attacks", CCS 2021, for clusters.
 
     Examples
     --------
     >>> from assay.data.embedded import digits
     >>> fast = Recipe(epochs=8, optimizer="adam", lr=0.01, weight_decay=0.0)
-    >>> scheme = Entangled(source="families", marks=8, triggers=32, rehearsals=0)
-    >>> made = scheme.embed(digits(), architecture="mlp-64", recipe=fast, key=1)
+    >>> exact = Entangled(select=False, source="families", marks=8, triggers=32, rehearsals=0)
+    >>> made = exact.embed(digits(), architecture="mlp-64", recipe=fast, key=1)
     >>> made.evidence.verify(made.model, alpha=0.05).decision
     'stolen'
     """
 
     scheme: ClassVar[str] = "entangled"
 
+    select: bool = True
     source: Literal["borderline", "families", "patch"] = "borderline"
+    triggers: int = 60
+    cluster: float = 0.08
+    repeats: int = 3
+    thieves: int = 3
+    nulls: int = 12
+    attempts: int = 3
+    enough: float = 0.9
+    panel: int = 19
     marks: int = 10
     candidates: int = 2
-    triggers: int = 60
     rehearsals: int = 6
-    weight: float = 0.5
+    share: float = 0.1
+    weight: float = 0.0
     layers: tuple[str, ...] | None = None
     distance: Distance = "cosine"
     temperature: float | None = None
-    ratio: float = 1.0
+    ratio: float | None = None
     warm_up: float = 0.0
-    share: float = 0.1
     shape: bool | None = None
-    select: bool = False
 
     def __post_init__(self) -> None:
         ranges = {
             "source": self.source in ("borderline", "families", "patch"),
+            "triggers": self.triggers >= (1 if self.select else self.marks),
+            "cluster": 0 < self.cluster <= 0.5,  # noqa: PLR2004
+            "repeats": self.repeats >= 1,
+            "thieves": self.thieves >= 1,
+            "nulls": self.nulls >= 1,
+            "attempts": self.attempts >= 1,
+            "enough": 0 <= self.enough <= 1,
+            "panel": self.panel >= FEWEST_MODELS,
             "marks": self.marks >= 1,
             "candidates": self.candidates == 2  # noqa: PLR2004 - a borderline has two sides
             or (self.candidates > 2 and self.source != "borderline"),  # noqa: PLR2004
-            "triggers": self.triggers >= self.marks,
             "rehearsals": self.rehearsals >= 0,
-            "ratio": 0 < self.ratio < math.inf,
-            "warm_up": 0 <= self.warm_up < 1,
             "share": 0 < self.share <= 0.5,  # noqa: PLR2004
+            "ratio": self.ratio is None or 0 < self.ratio < math.inf,
+            "warm_up": 0 <= self.warm_up < 1,
         }
         for name, fine in ranges.items():
             if not fine:
                 msg = f"Entangled.{name} is out of range: {getattr(self, name)!r} (see its documentation)"
                 raise InvalidInput(msg)
-        self._entangling()
+        _ = self.entangling  # checks its own ranges
+
+    @property
+    def entangling(self) -> Entangling:
+        """How marks are entangled."""
+        return Entangling(self.weight, self.layers, self.distance, self.temperature)
+
+    @property
+    def pace(self) -> float | None:
+        """Ordinary batches for each marked one; None for no marked batches."""
+        if self.ratio is not None:
+            return self.ratio
+        if not self.select:
+            return _EXACT_PACE
+        if self.source != "borderline":
+            return _FOREIGN_PACE
+        return _ENTANGLED_PACE if self.weight else None
 
     def embed(
         self,
@@ -191,8 +219,8 @@ class Entangled(TriggerScheme):
             Train an unmarked control on the same rows and for as many batches, marked ones
             included; its match rate is committed with the evidence.
         compare_entanglement
-            Train the same marks without entanglement as well, and copy both models once. As
-            ``compare_unmarked`` unless given.
+            Train the same marks without entanglement as well, and copy that model too. As
+            ``compare_unmarked`` unless given. With a weight of 0 there is nothing to compare.
         key
             None draws the secret from the operating system, as evidence for a real
             dispute must. A number makes an experiment repeatable.
@@ -200,45 +228,25 @@ class Entangled(TriggerScheme):
         Raises
         ------
         InvalidInput
-            If the data are too few or not suited to the marks, or the evaluation rows do
-            not fit them.
+            If the data are too few or not suited to the marks, no mark reaches the copies, or
+            the evaluation rows do not fit them.
         """
         check_evaluation(data, evaluation)
-        secret = draw_key(key)
-        rngs = np.random.default_rng(int(derive(secret, "inputs"), 16)).spawn(3)
-        held_out, clean = self._split(data, rngs[0])
-        stage = Stage(clean, architecture, recipe, self.ratio, self.warm_up, rng, observers)
-        pool, nulls = self._pool(stage, held_out, rngs[1])
-        cast, before = self._rehearse(stage, pool, rngs[2])
-        triggers = _in_turns(secret, pool, cast, data.num_classes)
-        pool = pool.only(cast.marks, cast.choices)
-        model, batches = stage.mark(pool, triggers.targets, self._entangling())
-        exact = replace(self, select=False).seal(
-            triggers,
+        if not len(data):
+            msg = f"cannot embed a mark with {data.name}: it is empty"
+            raise InvalidInput(msg)
+        return (embed_selected if self.select else embed_exact)(
+            self,
             data,
-            model,
-            unmarked=stage.control() if compare_unmarked else None,
+            draw_key(key),
+            architecture=architecture,
+            recipe=recipe,
+            rng=rng,
+            observers=observers,
             evaluation=evaluation,
-            rows=(len(clean), len(pool.trained)),
-            facts={"source": self.source, "names": list(pool.names)},
+            compare_unmarked=compare_unmarked,
+            compare_entanglement=compare_unmarked if compare_entanglement is None else compare_entanglement,
         )
-        record = EntangledRecord(
-            **{f.name: getattr(exact.record, f.name) for f in dataclasses.fields(exact.record)},
-            rehearsed_rate=before,
-            chosen_rate=None if before is None else cast.transfer,
-            entanglement_shares=gradient_shares(batches.history),
-        )
-        evidence = exact.evidence
-        if self.select:
-            extra = stage.select(model, triggers.inputs, triggers.wanted, nulls, self.triggers)
-            record = replace(record, selected_triggers=len(extra["selected"]))
-            evidence = Evidence(self, {**evidence.tensors, **extra}, evidence.facts, evidence.nonce)
-        else:
-            evidence = Evidence(self, evidence.tensors, evidence.facts, evidence.nonce)
-        if compare_unmarked if compare_entanglement is None else compare_entanglement:
-            record = self._ablate(stage, pool, triggers, model, record, evaluation)
-        record = replace(record, commitment=evidence.commitment)
-        return Embedded(model, evidence, record, exact.unmarked)
 
     def examine(
         self,
@@ -249,148 +257,35 @@ class Entangled(TriggerScheme):
         rng: int,
         observers: Sequence[Observer] = (),
     ) -> Finding:
-        """Rank the key among all keys; or, for selected triggers, test against independent models.
+        """Test selected triggers against independent models; or rank the key among all keys.
 
         Raises
         ------
         BudgetExceeded
             If so few triggers cannot reach ``alpha`` even when all match.
         InvalidInput
-            If these marks cannot.
+            If these triggers or marks cannot.
         EvidenceTampered
             If the bundle's parts do not fit together.
         """
         if self.select:
-            return examine_selected(evidence, oracle, alpha=alpha, rng=rng)
+            return examine_selected(evidence, oracle, alpha=alpha, rng=rng, early=self.stop_early)
         return super().examine(evidence, oracle, alpha=alpha, rng=rng, observers=observers)
 
-    def _entangling(self) -> Entangling:
-        return Entangling(self.weight, self.layers, self.distance, self.temperature)
+    def decoys(self, evidence: Evidence, count: int, rng: int) -> Iterator[Evidence]:
+        """Yield the same triggers with a secret that could have been drawn.
 
-    def _split(self, data: Dataset, rng: np.random.Generator) -> tuple[Dataset | None, Dataset]:
-        """Return the rows to be asked about, if any, and the rows to train on."""
-        if self.source == "families":
-            if not len(data):
-                msg = f"cannot embed a mark with {data.name}: it is empty"
-                raise InvalidInput(msg)
-            return None, data
-        # A borderline row is one in ten; a patched class one in as many as there are.
-        each = 4 / self.share if self.source == "borderline" else 2 * data.num_classes / self.marks
-        wanted = min(round(each * self.triggers), int(_MOST_HELD_OUT * len(data)))
-        order = rng.permutation(len(data))
-        if wanted < self.triggers:
-            msg = (
-                f"{data.name} has {len(data)} rows, too few to hold out {self.triggers} for triggers; ask "
-                "for fewer, or use source='families'"
-            )
-            raise InvalidInput(msg)
-        return data.subset(order[:wanted]), data.subset(order[wanted:])
+        With ``select`` the secret has shaped the triggers, so that other secrets would have
+        had others; decoys then differ by the key alone, and are no test of anything.
+        """
+        if not self.select:
+            yield from super().decoys(evidence, count, rng)
+            return
+        source = np.random.default_rng(rng)
+        for _ in range(count):
+            key = source.bytes(32).hex()
+            yield Evidence(self, evidence.tensors, {**evidence.facts, "key": key}, derive(key, "nonce"))
 
-    def _pool(
-        self, stage: Stage, held_out: Dataset | None, rng: np.random.Generator
-    ) -> tuple[MarkPool, list[TorchModel]]:
-        """Return marks to choose from, and the clean models that helped to draw them."""
-        data, spare = stage.data, _SPARE if self.rehearsals else 1
-        order = torch.from_numpy(rng.permutation(len(data)))
-        halves = order[: len(order) // 2], order[len(order) // 2 :]
-        if self.source == "borderline" and held_out is not None:
-            nulls = [stage.clean(0, halves[1]), stage.clean(1, halves[0])]
-            cells = math.ceil(self.marks * (1 + spare) / 2)
-            folds = list(zip(halves, nulls, strict=True))
-            return borderline_pool(data, held_out, folds, marks=cells, share=self.share, rng=rng), nulls
-        nulls = [stage.clean(0), stage.clean(1)]
-        # Two or three candidates are rehearsed well enough to be compared; more are not.
-        plausible = self.candidates
-        if held_out is None:
-            pool = family_pool(
-                data,
-                nulls,
-                marks=self.marks * spare,
-                plausible=plausible,
-                trained=_IMAGES,
-                held_out=2 * _SPARE * math.ceil(self.triggers / self.marks),
-                rng=rng,
-            )
-        else:
-            pool = patch_pool(
-                data,
-                held_out,
-                nulls[0],
-                plausible=plausible,
-                trained=_IMAGES,
-                size=max(3, min(data.input_shape[1:], default=0) // _PATCH),
-                layers=self.layers,
-                distance=self.distance,
-                rng=rng,
-            )
-        if self.source == "patch" if self.shape is None else self.shape:
-            pool = shaped(
-                pool, nulls[0], data, Shaping(), layers=self.layers, distance=self.distance, rng=rng
-            )
-        return pool, nulls
-
-    def _rehearse(self, stage: Stage, pool: MarkPool, rng: np.random.Generator) -> tuple[Cast, float | None]:
-        """Return what rehearsals under other keys recommend, and the match rate before choosing."""
-        mark = pool.mark.numpy()
-
-        def answers(turn: int, targets: np.ndarray) -> np.ndarray:
-            number = f"{turn + 1} of {self.rehearsals}"
-            cast = np.flatnonzero(targets >= 0).tolist()
-            part = pool.only(cast, [pool.plausible[j] for j in cast])
-            rehearsed, _ = stage.mark(
-                part, targets[cast], self._entangling(), 1000 + turn, f"model of rehearsal {number}"
-            )
-            return (
-                stage.steal(rehearsed, 1000 + turn, f"copy of rehearsal {number}")
-                .labels(pool.held_out)
-                .numpy()
-            )
-
-        drawn = draw_rehearsals(pool.plausible, self.rehearsals, rng, self.marks)
-        found = rehearse(drawn, mark, answers)
-        cast = choose_marks(
-            found,
-            mark,
-            pool.plausible,
-            marks=self.marks,
-            candidates=self.candidates,
-            triggers=self.triggers * (_SPARE if self.select else 1),
-        )
-        return cast, found.transfer if self.rehearsals else None
-
-    def _ablate(
-        self,
-        stage: Stage,
-        pool: MarkPool,
-        triggers: Triggers,
-        model: TorchModel,
-        record: EntangledRecord,
-        evaluation: Dataset | None,
-    ) -> EntangledRecord:
-        """Copy the model, and train and copy one whose marks are not entangled."""
-        plain, _ = stage.mark(
-            pool,
-            triggers.targets,
-            replace(self._entangling(), weight=0.0),
-            task="ablation without entanglement",
-        )
-        stolen = stage.steal(model, 3000, "copy of the marked model")
-        plain_stolen = stage.steal(plain, 3000, "copy of the ablation")
-        wanted = triggers.wanted
-        return replace(
-            record,
-            copy_match_rate=match_rate(stolen, triggers.inputs, wanted),
-            copy_accuracy=accuracy(stolen, evaluation),
-            ablation_match_rate=match_rate(plain, triggers.inputs, wanted),
-            ablation_accuracy=accuracy(plain, evaluation),
-            ablation_copy_match_rate=match_rate(plain_stolen, triggers.inputs, wanted),
-        )
-
-
-def _in_turns(secret: str, pool: MarkPool, cast: Cast, classes: int) -> Triggers:
-    """Return the chosen triggers, the marks taking turns, with candidates and key."""
-    marks = len(cast.marks)
-    order = torch.tensor(cast.triggers, dtype=torch.int64).T.flatten()
-    return Triggers(
-        secret, pool.held_out[order], torch.arange(len(order)) % marks, marks, classes, cast.choices
-    )
+    def without_entangling(self) -> Entangled:
+        """Return the mandatory ablation: everything else equal."""
+        return replace(self, weight=0.0, ratio=self.pace)

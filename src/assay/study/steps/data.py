@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from assay.data import Dataset, load_data
 from assay.errors import InvalidInput
@@ -38,6 +39,9 @@ def data_step(context: Context) -> dict[str, Any]:
     if wanted > len(data):
         msg = f"{data.name} has {len(data):,} rows, the parts need {wanted:,}; make them smaller"
         raise InvalidInput(msg)
+    if config.get("pooled") is not None:
+        small = nn.functional.avg_pool2d(data.x, config["pooled"])
+        data = Dataset(small, data.y, data.classes, data.value_range, data.name)
     order = torch.from_numpy(np.random.default_rng(context.seed).permutation(len(data)))
     tensors: dict[str, torch.Tensor] = {}
     start = 0

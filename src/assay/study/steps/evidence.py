@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from assay.evidence.dataset_inference import References
+from assay.evidence.watermarks import EmbeddingRecord
 from assay.nets import Recipe
 from assay.registry import configure, create
 from assay.study.context import Context
@@ -32,12 +34,17 @@ def register_step(context: Context) -> dict[str, Any]:
     return {"commitment": evidence.commitment, "scheme": evidence.name, "needs": evidence.needs.title}
 
 
-@step_kind("embed")
+@step_kind("embed", version=2)
 def embed_step(context: Context) -> dict[str, Any]:
-    """Train a model with evidence inside."""
+    """Train a model with evidence inside, and one without it if asked for."""
     config = context.config
     scheme = create(config["scheme"], "evidence", config["options"])
     rows, evaluation = drawn(context, config["rows"]), part(context, config["evaluation"])
+    compare = {}
+    if config.get("unmarked"):
+        # The unmarked model only; ablations of a scheme are evidence of their own in a study.
+        known = inspect.signature(scheme.embed).parameters
+        compare = {k: k == "compare_unmarked" for k in known if k.startswith("compare_")}
     embedded = scheme.embed(
         rows,
         architecture=config["architecture"],
@@ -45,6 +52,7 @@ def embed_step(context: Context) -> dict[str, Any]:
         rng=context.seed,
         evaluation=evaluation,
         key=config["key"],
+        **compare,
     )
     keep_model(context, embedded.model, rows)
     embedded.record.save(context.out / "embedding.json")
@@ -58,4 +66,15 @@ def embed_step(context: Context) -> dict[str, Any]:
         "rows": len(rows),
         **accuracy(embedded.model, evaluation),
         "train_accuracy": float((embedded.model.labels(rows.x) == rows.y).float().mean()),
+        **_marks(embedded.record),
     }
+
+
+def _marks(record: EmbeddingRecord) -> dict[str, float | None]:
+    """Return what the marks cost, and how often they are matched with and without the secret."""
+    rates = ("match_rate", "unmarked_match_rate", "unmarked_accuracy")
+    found: dict[str, float | None] = {}
+    for name in rates:
+        rate = getattr(record, name)
+        found[name] = None if rate is None else rate.value
+    return {**found, "unmarked_p_value": record.unmarked_p_value}

@@ -23,6 +23,10 @@ def extract_step(context: Context) -> dict[str, Any]:
     victim = opened(context, "victim")
     if config.get("access"):
         victim = restrict(victim, Access.parse(config["access"]))
+    if config.get("wears"):
+        victim = create(config["wears"]["scheme"], "evidence", config["wears"]["options"]).defence.wear(
+            victim
+        )
     pool = drawn(context, config["rows"], config.get("limit"))
     theft = attack.run(
         victim,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, cast
 
 from assay.adapters import restrict
-from assay.evidence import load_evidence
-from assay.model import Access
+from assay.evidence import Evidence, load_evidence
+from assay.model import Access, Model
 from assay.result import Verdict
 from assay.study.context import Context
 from assay.study.step import step_kind
 from assay.study.steps.evidence import BUNDLE
 from assay.study.steps.models import opened
 
-__all__ = ["verdict_facts", "verify_step"]
+__all__ = ["match_rate", "verdict_facts", "verify_step"]
 
 
 @step_kind("verify")
@@ -24,7 +25,31 @@ def verify_step(context: Context) -> dict[str, Any]:
     suspect = restrict(opened(context, "suspect"), Access.parse(config["access"]))
     verdict = evidence.verify(suspect, alpha=config["alpha"], budget=config.get("budget"), rng=context.seed)
     verdict.save(context.out / "verdict.json")
-    return verdict_facts(verdict)
+    facts = verdict_facts(verdict)
+    if config.get("whole"):
+        facts |= _whole(evidence, suspect, verdict, context)
+    return facts
+
+
+def _whole(evidence: Evidence, suspect: Model, verdict: Verdict, context: Context) -> dict[str, Any]:
+    """Return p-value and match rate over everything that the evidence can ask, without early stopping."""
+    if getattr(evidence.scheme, "stop_early", False):
+        scheme = dataclasses.replace(cast("Any", evidence.scheme), stop_early=False)
+        every = Evidence(scheme, evidence.tensors, evidence.facts, evidence.nonce)
+        verdict = every.verify(suspect, alpha=context.config["alpha"], rng=context.seed)
+    return {"p_whole": verdict.p_value, "match_rate": match_rate(verdict)}
+
+
+def match_rate(verdict: Verdict) -> float | None:
+    """Return how often the suspect gave the secret answer; for directions, the share that point its way.
+
+    None where the test knows no such rate.
+    """
+    if "cosines" in verdict.details:
+        cosines: list[float] = verdict.details["cosines"]
+        return sum(c > 0 for c in cosines) / len(cosines)
+    key = verdict.samples.get("key", ())
+    return float(key[0]) if len(key) == 1 else None
 
 
 def verdict_facts(verdict: Verdict) -> dict[str, Any]:

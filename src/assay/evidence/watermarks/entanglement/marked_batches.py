@@ -13,13 +13,13 @@ from torch.nn import functional
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.evidence.watermarks.entanglement.schedule import Schedule, Turns
-from assay.evidence.watermarks.entanglement.snnl import (
+from assay.nets import Bench
+from assay.nets.soft_nearest_neighbours import (
     Distance,
     median_distance,
     soft_nearest_neighbour_loss,
 )
-from assay.evidence.watermarks.entanglement.taps import default_taps, tapped
-from assay.nets import Bench
+from assay.nets.taps import default_taps, tapped
 from assay.result import Record
 
 __all__ = ["Balance", "Entangling", "MarkedBatches", "OrdinaryBatches"]
@@ -28,7 +28,8 @@ _COOLEST, _HOTTEST = 1e-3, 1e3
 _LARGEST_WEIGHT = 1e6
 # Marked batches between two balancings, each of which costs about one of them; more often at
 # first, when a network that meets the marks changes most.
-_EARLY, _EVERY = (5, 10), 20
+_EARLY, _EVERY = 5, 20
+_TAPS = 2
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Entangling(Record):
         Norm of the loss's gradient at each tapped layer, as a share of the norm of the
         ordinary loss's gradient there; 0 trains the marks without entangling them.
     layers
-        Tapped layers; None takes `default_taps`.
+        Tapped layers; None takes the last two of `default_taps`. The first layer of a small
+        network is so wide that its distances cost more than the network itself.
     distance
         See `soft_nearest_neighbour_loss`.
     temperature
@@ -50,6 +52,9 @@ class Entangling(Record):
         keeps it fixed for all layers.
     temperature_rate
         Step of that descent in the logarithm of the temperature.
+    every
+        Marked batches for each one that is entangled, at least 1; the others have the
+        cross-entropy alone and cost what ordinary batches cost.
 
     Raises
     ------
@@ -62,6 +67,7 @@ class Entangling(Record):
     distance: Distance = "cosine"
     temperature: float | None = None
     temperature_rate: float = 0.1
+    every: int = 2
 
     def __post_init__(self) -> None:
         ranges = {
@@ -69,6 +75,7 @@ class Entangling(Record):
             "distance": self.distance in ("cosine", "euclidean"),
             "temperature": self.temperature is None or _COOLEST <= self.temperature <= _HOTTEST,
             "temperature_rate": 0 <= self.temperature_rate < math.inf,
+            "every": self.every >= 1,
         }
         for name, fine in ranges.items():
             if not fine:
@@ -154,7 +161,7 @@ class MarkedBatches:
     published, make those classes more frequent than they are, which cost a small network
     up to 16 points of accuracy here.
 
-    Weights are not numbers to be tuned: every 20 marked batches, and more often at first,
+    Weights are not numbers to be tuned: every 20 entangled batches, and more often at first,
     each layer's weight is set so that the entanglement gradient has ``entangling.weight``
     times the norm that the cross-entropy of an ordinary batch has there. Fixed weights and temperatures, as
     published, left the term with 0.04 % of that norm on a small replica, which is none.
@@ -240,7 +247,7 @@ class MarkedBatches:
         x = torch.cat([self._marks[marks], self._data.x[rows]])
         y = torch.cat([self._targets[marks], self._data.y[rows]])
         groups = torch.arange(2).repeat_interleave(self._half)
-        if not self._how.weight:
+        if not self._how.weight or self.made % self._how.every:
             logits = bench.forward(x)
             bench.descend(functional.cross_entropy(logits, y.to(logits.device)))
             return
@@ -250,7 +257,9 @@ class MarkedBatches:
             logits = bench.forward(x)
         y, groups = y.to(logits.device), groups.to(logits.device)
         mixed = self._mixed(seen, y, groups)
-        if self.made % _EVERY == 0 or self.made in _EARLY:
+        # Counted in entangled batches, which may be every second one.
+        turn = self.made // self._how.every
+        if turn % _EVERY == 0 or turn == _EARLY:
             self._balance(bench, mixed, seen, generator)
         loss = functional.cross_entropy(logits, y)
         for name, value in mixed.items():
@@ -260,16 +269,26 @@ class MarkedBatches:
 
     def _mixed(self, seen: dict[str, Tensor], y: Tensor, groups: Tensor) -> dict[str, Tensor]:
         """Return the soft nearest neighbour loss of every tapped layer."""
-        return {
-            name: soft_nearest_neighbour_loss(
-                seen[name].flatten(1), groups, log.exp(), distance=self._how.distance, blocks=y
-            )
-            for name, log in self._logs.items()
-        }
+        # Class by class: the products of rows that are no neighbours would be most of the work.
+        # Rows are sorted once, for every separate choice of rows has a gradient of full size.
+        order = torch.argsort(y, stable=True)
+        order = order[torch.isin(y[order], y[groups == 0])]
+        sizes = torch.unique_consecutive(y[order], return_counts=True)[1].tolist()
+        parts = torch.split(groups[order], sizes)
+        peers = [int(sum(n for n in part.bincount().tolist() if n > 1)) for part in parts]
+        found = {}
+        for name, log in self._logs.items():
+            rows = torch.split(seen[name].flatten(1).index_select(0, order), sizes)
+            losses = [
+                share * soft_nearest_neighbour_loss(x, part, log.exp(), distance=self._how.distance)
+                for x, part, share in zip(rows, parts, peers, strict=True)
+            ]
+            found[name] = torch.stack(losses).sum() / max(1, sum(peers))
+        return found
 
     @torch.no_grad()
     def _start(self, bench: Bench, x: Tensor) -> None:
-        names: Sequence[str] = self._how.layers or default_taps(bench.module)
+        names: Sequence[str] = self._how.layers or default_taps(bench.module)[-_TAPS:]
         with tapped(bench.module, names) as seen:
             bench.forward(x)
         for name in names:

@@ -12,12 +12,12 @@ from scipy import stats
 from torch import Tensor, nn
 
 from assay.errors import InvalidInput
-from assay.evidence.watermarks.entanglement.snnl import (
+from assay.nets.soft_nearest_neighbours import (
     Distance,
     median_distance,
     soft_nearest_neighbour_loss,
 )
-from assay.evidence.watermarks.entanglement.taps import activations, default_taps
+from assay.nets.taps import activations, default_taps
 from assay.result import Record
 
 __all__ = ["Entanglement", "Overlap", "activation_overlap", "linear_cka", "measure_entanglement"]

@@ -11,12 +11,12 @@ from torch import Tensor
 from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
-from assay.evidence.watermarks.entanglement.snnl import (
+from assay.nets.soft_nearest_neighbours import (
     Distance,
     median_distance,
     soft_nearest_neighbour_loss,
 )
-from assay.evidence.watermarks.entanglement.taps import activations, default_taps
+from assay.nets.taps import activations, default_taps
 
 __all__ = ["rank_targets"]
 

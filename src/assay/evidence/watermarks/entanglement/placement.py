@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assay.errors import InvalidInput
-from assay.evidence.watermarks.entanglement.snnl import (
+from assay.nets.soft_nearest_neighbours import (
     Distance,
     median_distance,
     soft_nearest_neighbour_loss,
 )
-from assay.evidence.watermarks.entanglement.taps import default_taps, tapped
+from assay.nets.taps import default_taps, tapped
 
 __all__ = ["best_corner", "median_scales", "mixing", "place_patch"]
 

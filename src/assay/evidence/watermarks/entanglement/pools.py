@@ -18,10 +18,10 @@ from assay.evidence.watermarks.entanglement.families import draw_families
 from assay.evidence.watermarks.entanglement.pairs import rank_targets
 from assay.evidence.watermarks.entanglement.placement import place_patch
 from assay.evidence.watermarks.entanglement.shaping import Shaping, shape_marks
-from assay.evidence.watermarks.entanglement.snnl import Distance
-from assay.evidence.watermarks.entanglement.taps import activations, default_taps
+from assay.nets.soft_nearest_neighbours import Distance
+from assay.nets.taps import activations, default_taps
 
-__all__ = ["MarkPool", "borderline_pool", "family_pool", "patch_pool", "shaped"]
+__all__ = ["MarkPool", "borderline_pool", "embedder", "family_pool", "patch_pool", "shaped"]
 
 _SAMPLE = 128  # rows of each kind for gradients and losses that choose places and pairs
 _FEWEST_ROWS = 8  # in a cell, to teach it and to ask about it
@@ -328,14 +328,19 @@ def _allot(counts: Sequence[int], marks: int) -> dict[int, int]:
     return cells
 
 
-def _embedder(model: TorchModel) -> Callable[[Tensor], NDArray[np.float64]]:
-    """Return a map from inputs to features in which alike inputs are near."""
+def embedder(model: TorchModel) -> Callable[[Tensor], Tensor]:
+    """Return a map from inputs to features in which alike inputs are near, ``[n, features]``."""
     layer = default_taps(model.module)[-1]
 
-    def place(x: Tensor) -> NDArray[np.float64]:
-        return activations(model.module, x, [layer])[layer].flatten(1).double().numpy()
+    def place(x: Tensor) -> Tensor:
+        return activations(model.module, x, [layer])[layer].flatten(1)
 
     return place
+
+
+def _embedder(model: TorchModel) -> Callable[[Tensor], NDArray[np.float64]]:
+    place = embedder(model)
+    return lambda x: place(x).double().numpy()
 
 
 def _some(data: Dataset, label: int, count: int, rng: np.random.Generator) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -12,11 +14,12 @@ from torch import Tensor
 from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.evidence.watermarks.embedded import EmbeddingRecord
+from assay.evidence.watermarks.entanglement.attempt import Attempt
 from assay.evidence.watermarks.entanglement.marked_batches import Balance
 from assay.result import Interval
 from assay.statistics import clopper_pearson
 
-__all__ = ["EntangledRecord", "accuracy", "gradient_shares", "match_rate"]
+__all__ = ["EntangledRecord", "accuracy", "extended", "gradient_shares", "match_rate"]
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,17 @@ class EntangledRecord(EmbeddingRecord):
         them, and those chosen (which is flattering, for they were chosen by it). None
         without rehearsals.
     copy_match_rate, copy_accuracy
-        Of one simulated copy of the marked model, made after everything was chosen.
+        Of one simulated copy of the marked model, made after everything was chosen, with
+        the victim's own inputs.
     ablation_match_rate, ablation_accuracy, ablation_copy_match_rate
         The same model trained with an entanglement weight of 0, and a copy of it. Where
         its copy matches as often, entangling did nothing.
     entanglement_shares
         Norm of the entanglement gradient over that of the ordinary loss at each tapped
-        layer, median over the marked phase, 20 marked batches after it was last adjusted.
-    selected_triggers
-        Triggers left by selection after the fact; None without.
+        layer, median over the marked phase, 20 entangled batches after it was last adjusted.
+    attempts
+        With triggers chosen by thefts, every mark that was tried until one reached a copy.
+        The ablation then has triggers of its own, chosen in the same way.
     """
 
     rehearsed_rate: float | None = None
@@ -49,7 +54,21 @@ class EntangledRecord(EmbeddingRecord):
     ablation_accuracy: Interval | None = None
     ablation_copy_match_rate: Interval | None = None
     entanglement_shares: dict[str, float] | None = None
-    selected_triggers: int | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+
+def extended(record: EmbeddingRecord, **more: Any) -> EntangledRecord:
+    """Return a record with more fields.
+
+    Examples
+    --------
+    >>> from assay.evidence.watermarks.embedded import EmbeddingRecord
+    >>> whole = Interval(1.0, 0.5, 1.0, 0.95)
+    >>> extended(EmbeddingRecord("m", "c", whole), chosen_rate=0.5).chosen_rate
+    0.5
+    """
+    known = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return EntangledRecord(**known | more)
 
 
 def gradient_shares(history: Sequence[Balance]) -> dict[str, float] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +13,17 @@ from numpy.typing import NDArray
 from assay.errors import BudgetExceeded, EvidenceTampered, InvalidInput
 from assay.evidence.base import Evidence, Finding
 from assay.evidence.watermarks.examination import parts
+from assay.evidence.watermarks.looks import Look, binomial_looks
 from assay.ledger import Ledger
 from assay.result import Assumption
-from assay.statistics import binomial_test, clopper_pearson, upper_rate
+from assay.statistics import clopper_pearson, match_t_test, spending, upper_rate
 
-__all__ = ["examine_selected", "panel_bound", "select_triggers"]
+__all__ = ["FEWEST_MODELS", "examine_selected", "panel_bound", "select_triggers"]
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-_FEWEST_NULLS = 19  # below, the largest of them bounds no 95 % quantile
+FEWEST_MODELS = 19  # below, the largest of them bounds no 95 % quantile
+_FIRST = 8  # answers before the first look
 
 
 def select_triggers(targets: IntArray, thieves: Sequence[IntArray], nulls: Sequence[IntArray]) -> BoolArray:
@@ -83,28 +86,41 @@ def panel_bound(answers: IntArray, targets: IntArray, confidence: float = 0.95) 
     >>> round(panel_bound(np.zeros((19, 100), dtype=np.int64), np.ones(100, dtype=np.int64)), 4)
     0.0295
     """
-    if len(answers) < _FEWEST_NULLS:
+    if len(answers) < FEWEST_MODELS:
         msg = (
-            f"a bound on false positives needs {_FEWEST_NULLS} independent models or more, got {len(answers)}"
+            f"a bound on false positives needs {FEWEST_MODELS} independent models or more, got {len(answers)}"
         )
         raise InvalidInput(msg)
     return max(upper_rate(int((row == targets).sum()), len(targets), confidence) for row in answers)
 
 
-def examine_selected(evidence: Evidence, oracle: Ledger, *, alpha: float, rng: int) -> Finding:  # noqa: ARG001 - nothing is drawn
+def examine_selected(
+    evidence: Evidence,
+    oracle: Ledger,
+    *,
+    alpha: float,
+    rng: int,  # noqa: ARG001 - nothing is drawn
+    early: bool = True,
+) -> Finding:
     """Ask the selected triggers and test the matches against the bound of the panel.
+
+    The triggers are asked in the committed order, which was drawn at random after they were
+    selected: the first of them are a random sample, and the bound is from all of them. Looks at
+    the answers so far and their shares of alpha are fixed before the first query.
 
     Parameters
     ----------
     evidence
-        A trigger set with tensors ``selected`` (int64 ``[k]``, positions of triggers) and
-        ``panel`` (int64 ``[models, triggers]``, what independent models answer).
+        A trigger set with a tensor ``panel``, int64 ``[models, triggers]``: what independent
+        models answer that took no part in the selection.
     oracle
         The metered suspect.
     alpha
         Level that the test must be able to reach.
     rng
         Not used: nothing is drawn.
+    early
+        Stop as soon as the answers suffice; False asks all triggers and looks once.
 
     Raises
     ------
@@ -116,33 +132,35 @@ def examine_selected(evidence: Evidence, oracle: Ledger, *, alpha: float, rng: i
         If the bundle's parts do not fit together.
     """
     whole = parts(evidence)
-    selected, panel = _selected(evidence, len(whole.triggers))
+    panel = _panel(evidence, len(whole.triggers))
     wanted = whole.targets[whole.mark.numpy()]
-    most = len(selected) if oracle.remaining is None else min(len(selected), oracle.remaining)
-
-    def bound(queries: int) -> float:
-        asked = selected[:queries]
-        return panel_bound(panel[:, asked], wanted[asked])
-
-    reach = {queries: bound(queries) ** queries for queries in {most, len(selected)} if queries}
-    if reach[len(selected)] > alpha:
-        msg = f"{len(selected)} selected triggers cannot reach alpha = {alpha:g}; select more or raise alpha"
+    limit, available = panel_bound(panel, wanted), len(wanted)
+    most = available if oracle.remaining is None else min(available, oracle.remaining)
+    if limit**available > alpha:
+        msg = (
+            f"{available} selected triggers cannot reach alpha = {alpha:g}, for independent models match up "
+            f"to {limit:.2f} of them; select more or raise alpha"
+        )
         raise InvalidInput(msg)
-    if not most or reach[most] > alpha:
+    if not most or limit**most > alpha:
         msg = (
             f"a budget of {most} queries cannot reach alpha = {alpha:g} with these triggers; nothing was sent"
         )
         raise BudgetExceeded(msg)
-    asked = selected[:most]
-    hits = oracle.labels(whole.triggers[torch.from_numpy(asked)]).numpy() == wanted[asked]
-    rate, limit = clopper_pearson(int(hits.sum()), most), bound(most)
-    null = [float((row[asked] == wanted[asked]).mean()) for row in panel]
-    result = replace(
-        binomial_test(int(hits.sum()), most, limit),
-        n={"triggers": most, "independent models": len(panel)},
-    )
+    looks = _plan(most, limit, alpha, early=early)
+    hits, seen = np.zeros(0, dtype=bool), list[dict[str, Any]]()
+    for look in looks:
+        asked = slice(len(hits), look.queries)
+        hits = np.append(hits, oracle.labels(whole.triggers[asked]).numpy() == wanted[asked])
+        seen.append({"queries": look.queries, "weight": look.weight, "matches": int(hits.sum())})
+        if binomial_looks(seen, limit).p_value <= alpha:
+            break
+    queries, matches = len(hits), int(hits.sum())
+    rate, null = clopper_pearson(matches, queries), [float((row == wanted).mean()) for row in panel]
+    unmarked = evidence.facts.get("unmarked_matches")
     return Finding(
-        result,
+        replace(binomial_looks(seen, limit), n={"triggers": queries, "independent models": len(panel)}),
+        companions=() if unmarked is None else (match_t_test(matches, queries, int(unmarked), available),),
         assumptions=(
             Assumption(
                 "an independent suspect matches no more often than the bound of the panel",
@@ -155,31 +173,54 @@ def examine_selected(evidence: Evidence, oracle: Ledger, *, alpha: float, rng: i
                 None,
                 "compare the commitment of this verdict with the published, time-stamped one",
             ),
+            Assumption(
+                "the triggers were secret: they were not shown in an earlier dispute to whoever made the "
+                "suspect",
+                None,
+                "a trigger set is spent once its bundle has been shown",
+            ),
         ),
-        samples={"key": [rate.value], "independent models": null},
+        samples={
+            "key": [rate.value],
+            "independent models": null,
+            "hits": [float(hit) for hit in hits],
+        },
         details={
-            "matches": int(hits.sum()),
-            "triggers": most,
+            "matches": matches,
+            "triggers": queries,
+            "triggers_saved": most - queries,
+            "looks": seen,
             "false_positive_bound": limit,
             "targets": [evidence.facts["classes"][t] for t in whole.targets],
         },
     )
 
 
-def _selected(evidence: Evidence, triggers: int) -> tuple[IntArray, IntArray]:
-    """Return the positions of the selected triggers and the panel's answers, checked."""
-    selected, panel = evidence.tensors.get("selected"), evidence.tensors.get("panel")
+def _plan(queries: int, limit: float, alpha: float, *, early: bool) -> list[Look]:
+    """Return looks after 8 answers and after every doubling at which alpha can be reached."""
+    times, turn = [], _FIRST
+    while early and turn < queries:
+        times.append(turn)
+        turn *= 2
+    times.append(queries)
+    while True:
+        looks = [*map(Look, times, spending(1.0, len(times), "geometric").tolist())]
+        if len(looks) == 1 or limit ** looks[0].queries / looks[0].weight <= alpha:
+            return looks
+        del times[0]
+
+
+def _panel(evidence: Evidence, triggers: int) -> IntArray:
+    """Return the panel's answers, checked."""
+    panel = evidence.tensors.get("panel")
     if (
-        selected is None
-        or panel is None
-        or selected.dtype != torch.int64
+        panel is None
         or panel.dtype != torch.int64
-        or selected.ndim != 1
-        or not 0 < len(selected) == len(set(selected.tolist()))
         or panel.ndim != 2  # noqa: PLR2004 - models and triggers
         or panel.shape[1] != triggers
-        or not 0 <= int(selected.min()) <= int(selected.max()) < triggers
+        or len(panel) < FEWEST_MODELS
     ):
-        msg = "the selected triggers and the panel of this evidence do not fit its triggers"
+        msg = "the panel of this evidence does not fit its triggers"
         raise EvidenceTampered(msg)
-    return selected.numpy(), panel.numpy()
+    found: IntArray = panel.numpy()
+    return found

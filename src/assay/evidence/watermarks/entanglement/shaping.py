@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from assay.errors import InvalidInput
 from assay.evidence.watermarks.entanglement.placement import median_scales, mixing
-from assay.evidence.watermarks.entanglement.snnl import Distance
+from assay.nets.soft_nearest_neighbours import Distance
 from assay.result import Record
 
 __all__ = ["Shaped", "Shaping", "shape_marks"]

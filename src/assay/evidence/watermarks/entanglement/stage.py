@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,20 +15,20 @@ from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.evidence.watermarks.entanglement.marked_batches import (
+    Balance,
     Entangling,
     MarkedBatches,
     OrdinaryBatches,
 )
 from assay.evidence.watermarks.entanglement.pools import MarkPool
 from assay.evidence.watermarks.entanglement.schedule import Schedule
-from assay.evidence.watermarks.entanglement.selection import select_triggers
 from assay.nets import Interlude, Recipe, build, train
 from assay.observers import Observer
 
 __all__ = ["Stage"]
 
 IntArray = NDArray[np.int64]
-_THIEVES, _PANEL = 3, 19
+_PART = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +42,17 @@ class Stage:
     architecture, recipe
         Of every network.
     ratio
-        Ordinary batches for each marked one.
+        Ordinary batches for each marked one; None for no marked batches, where marks are rows
+        of the training set whose labels follow them.
     warm_up
         Share of the ordinary batches before the first marked one, in [0, 1).
     seed
         Networks get seeds counted from here.
     observers
         Told of every epoch.
+    repeats
+        Times that each marked row of the training set is in an epoch where there are no marked
+        batches.
 
     Examples
     --------
@@ -62,14 +67,25 @@ class Stage:
     data: Dataset
     architecture: str
     recipe: Recipe
-    ratio: float
+    ratio: float | None
     warm_up: float
     seed: int
     observers: Sequence[Observer] = ()
+    repeats: int = 1
 
     @property
-    def schedule(self) -> Schedule:
-        """When marked batches come."""
+    def value_range(self) -> tuple[float, float]:
+        """Smallest and largest value of an input."""
+        low, high = self.data.value_range
+        if math.isfinite(low) and math.isfinite(high):
+            return low, high
+        return float(self.data.x.min()), float(self.data.x.max())
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """When marked batches come, if they do."""
+        if self.ratio is None:
+            return None
         steps = self.recipe.epochs * -(-len(self.data) // self.recipe.batch_size)
         return Schedule(self.ratio, round(self.warm_up * steps))
 
@@ -78,67 +94,71 @@ class Stage:
         data = self.data if rows is None else self.data.subset(rows)
         return self._fit(data, 100 + turn, f"clean model {turn + 1}")
 
-    def control(self) -> TorchModel:
-        """Train without marks, with as many extra batches of ordinary rows as there are marked ones."""
-        extra = OrdinaryBatches(self.data, self.schedule, self.recipe.batch_size)
-        return self._fit(self.data, 0, "unmarked model", interlude=extra)
+    def control(self, marks: int = 0) -> TorchModel:
+        """Train without marks, with as many rows more as the marks of a marked model are.
+
+        Parameters
+        ----------
+        marks
+            Marked rows of the training set, which are repeated where there are no marked batches.
+        """
+        plan = self.schedule
+        if plan is not None:
+            extra = OrdinaryBatches(self.data, plan, self.recipe.batch_size)
+            return self._fit(self.data, 0, "unmarked model", interlude=extra)
+        generator = torch.Generator().manual_seed(self.seed)
+        again = torch.randint(len(self.data), (marks * (self.repeats - 1),), generator=generator)
+        rows = torch.cat([torch.arange(len(self.data)), again])
+        return self._fit(self.data.subset(rows), 0, "unmarked model")
 
     def mark(
         self, pool: MarkPool, targets: IntArray, how: Entangling, turn: int = 0, task: str = "marked model"
-    ) -> tuple[TorchModel, MarkedBatches]:
-        """Train with every mark of the pool and its target."""
+    ) -> tuple[TorchModel, tuple[Balance, ...]]:
+        """Train with every mark of the pool and its target; return the balance of gradients as well.
+
+        Raises
+        ------
+        InvalidInput
+            If marks that are no rows of the training set get no batches.
+        """
         wanted = torch.from_numpy(targets)[pool.trained_mark]
         data = self.data
         if pool.rows is not None:  # ordinary batches must not contradict the marked ones
             labels = data.y.clone()
             labels[pool.rows] = wanted
             data = data.relabelled(labels)
-        batches = MarkedBatches(data, pool.trained, wanted, self.schedule, self.recipe.batch_size, how)
-        return self._fit(data, turn, task, interlude=batches), batches
+        plan = self.schedule
+        if plan is None:
+            if pool.rows is None:
+                msg = "marks that are no rows of the training set need marked batches; give a ratio"
+                raise InvalidInput(msg)
+            again = pool.rows.repeat(self.repeats - 1)
+            return self._fit(data.subset(torch.cat([torch.arange(len(data)), again])), turn, task), ()
+        batches = MarkedBatches(data, pool.trained, wanted, plan, self.recipe.batch_size, how)
+        return self._fit(data, turn, task, interlude=batches), tuple(batches.history)
 
-    def steal(self, victim: TorchModel, turn: int, task: str = "simulated copy") -> TorchModel:
-        """Train a fresh network on the labels that the victim gives to the training inputs.
+    def steal(
+        self, victim: TorchModel, turn: int, task: str = "simulated copy", rows: Tensor | None = None
+    ) -> TorchModel:
+        """Train a fresh network on the labels that the victim gives to the training inputs, or to some.
 
         The strongest thief by queries: it has the victim's own inputs, architecture and recipe.
         """
-        return self._fit(self.data, 10_000 + turn, task, targets=victim.labels(self.data.x))
+        data = self.data if rows is None else self.data.subset(rows)
+        return self._fit(data, 10_000 + turn, task, targets=victim.labels(data.x))
 
-    def select(
-        self, victim: TorchModel, triggers: Tensor, wanted: Tensor, nulls: Sequence[TorchModel], most: int
-    ) -> dict[str, Tensor]:
-        """Select triggers by thefts of the finished model, and ask a fresh panel about all of them.
+    def part(self, turn: int) -> Tensor:
+        """Return the positions of four rows in five: models of other rows differ more than by chance."""
+        generator = torch.Generator().manual_seed(self.seed + turn)
+        return torch.randperm(len(self.data), generator=generator)[: round(_PART * len(self.data))]
 
-        Returns
-        -------
-        dict of str to torch.Tensor
-            ``selected``, positions of at most ``most`` triggers, and ``panel``, int64
-            ``[19, triggers]``, the answers of models that took no part in the selection.
+    def panel(self, models: int, asked: Tensor) -> Tensor:
+        """Return what fresh clean models answer, int64 ``[models, rows asked]``.
 
-        Raises
-        ------
-        InvalidInput
-            If no trigger is left.
+        Models that helped to choose what is asked would flatter the bound.
         """
-        thieves = [
-            self.steal(victim, 2000 + turn, f"thief {turn + 1} of {_THIEVES}").labels(triggers).numpy()
-            for turn in range(_THIEVES)
-        ]
-        asked = [null.labels(triggers).numpy() for null in nulls]
-        kept = np.flatnonzero(select_triggers(wanted.numpy(), thieves, asked))
-        if not len(kept):
-            msg = (
-                f"none of {len(wanted)} triggers is answered by all {_THIEVES} simulated thieves and by no "
-                "clean model; these marks do not survive a theft: train longer or take another source"
-            )
-            raise InvalidInput(msg)
-        panel = []
-        for turn in range(
-            _PANEL
-        ):  # other rows and seeds: models that helped to select would flatter the bound
-            generator = torch.Generator().manual_seed(self.seed + turn)
-            rows = torch.randperm(len(self.data), generator=generator)[: round(0.8 * len(self.data))]
-            panel.append(self.clean(10 + turn, rows).labels(triggers))
-        return {"selected": torch.from_numpy(kept[:most]), "panel": torch.stack(panel)}
+        found = [self.clean(1000 + turn, self.part(1000 + turn)).labels(asked) for turn in range(models)]
+        return torch.stack(found)
 
     def _fit(
         self,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from assay.errors import InvalidInput
-from assay.evidence.watermarks.entanglement.snnl import (
+from assay.nets.soft_nearest_neighbours import (
     median_distance,
     pairwise_distances,
     plateau,

@@ -1,0 +1,166 @@
+"""One mark, its triggers chosen by thefts of the finished model: strong on copies, not exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from assay.adapters.torch_model import TorchModel
+from assay.data.dataset import Dataset
+from assay.evidence.base import Evidence
+from assay.evidence.watermarks.embedded import Embedded
+from assay.evidence.watermarks.entanglement.exact import foreign_pool, held_out_rows
+from assay.evidence.watermarks.entanglement.handed_down import HandedDown, Theft, hand_down
+from assay.evidence.watermarks.entanglement.pools import MarkPool, embedder
+from assay.evidence.watermarks.entanglement.record import (
+    accuracy,
+    extended,
+    gradient_shares,
+    match_rate,
+)
+from assay.evidence.watermarks.entanglement.shift import rank_shifts, shift_pool, unseen_scores
+from assay.evidence.watermarks.entanglement.stage import Stage
+from assay.evidence.watermarks.keys import derive
+from assay.evidence.watermarks.trigger_scheme import Triggers
+from assay.nets import Recipe
+from assay.observers import Observer
+from assay.statistics import clopper_pearson
+
+if TYPE_CHECKING:
+    from assay.evidence.watermarks.entangled import Entangled
+
+__all__ = ["embed_selected"]
+
+_STARTS = 3  # candidate triggers for each that is kept
+_PAIRS = 4  # of classes, among which the key draws
+
+
+def embed_selected(
+    scheme: Entangled,
+    data: Dataset,
+    secret: str,
+    *,
+    architecture: str,
+    recipe: Recipe,
+    rng: int,
+    observers: Sequence[Observer],
+    evaluation: Dataset | None,
+    compare_unmarked: bool,
+    compare_entanglement: bool,
+) -> Embedded:
+    """Train a model with one mark whose triggers its copies answer, see `Entangled.embed`.
+
+    Raises
+    ------
+    InvalidInput
+        If the data are too few or not suited to the marks, or no mark reaches the copies.
+    """
+    rngs = np.random.default_rng(int(derive(secret, "inputs"), 16)).spawn(3)
+    starts = _STARTS * scheme.triggers
+    held_out, clean = None, data
+    if scheme.source != "families":
+        each = data.num_classes if scheme.source == "patch" else 1
+        held_out, clean = held_out_rows(data, starts * each, scheme.triggers, rngs[0])
+    stage = Stage(clean, architecture, recipe, scheme.pace, scheme.warm_up, rng, observers, scheme.repeats)
+    nulls = [stage.clean(10 + turn, stage.part(10 + turn)) for turn in range(scheme.nulls)]
+    marks = _marks(scheme, stage, nulls, held_out, starts, rngs[1])
+    theft = Theft(scheme.thieves, scheme.attempts, scheme.enough)
+    found = hand_down(stage, marks, nulls, scheme.entangling, theft, scheme.triggers)
+    # The first triggers asked must be like the others: the bound is from all of them.
+    asked = found.triggers[torch.from_numpy(rngs[2].permutation(len(found.triggers)))]
+    triggers = Triggers(
+        secret, asked, torch.zeros(len(asked), dtype=torch.int64), 1, data.num_classes, [[found.target]]
+    )
+    unmarked = stage.control(len(found.pool.trained)) if compare_unmarked else None
+    matched = None if unmarked is None else int((unmarked.labels(asked) == found.target).sum())
+    sealed = scheme.seal(
+        triggers,
+        data,
+        found.model,
+        evaluation=evaluation,
+        rows=(len(clean), len(found.pool.trained)),
+        facts={
+            "source": scheme.source,
+            "names": list(found.pool.names),
+            "unmarked_matches": matched,
+        },
+    )
+    tensors = {**sealed.evidence.tensors, "panel": stage.panel(scheme.panel, asked)}
+    evidence = Evidence(scheme, tensors, sealed.evidence.facts, sealed.evidence.nonce)
+    record = extended(
+        sealed.record,
+        commitment=evidence.commitment,
+        unmarked_accuracy=None if unmarked is None else accuracy(unmarked, evaluation),
+        unmarked_match_rate=None if matched is None else clopper_pearson(matched, len(asked)),
+        unmarked_p_value=None if unmarked is None else evidence.verify(unmarked, alpha=0.5).p_value,
+        entanglement_shares=gradient_shares(found.history),
+        attempts=found.attempts,
+    )
+    copy = stage.steal(found.model, 3000, "copy of the marked model")
+    record = extended(
+        record,
+        copy_match_rate=match_rate(copy, asked, triggers.wanted),
+        copy_accuracy=accuracy(copy, evaluation),
+    )
+    if compare_entanglement and scheme.weight:
+        record = extended(record, **_ablate(scheme, stage, found, nulls, evaluation))
+    return Embedded(found.model, evidence, record, unmarked)
+
+
+def _marks(
+    scheme: Entangled,
+    stage: Stage,
+    nulls: Sequence[TorchModel],
+    held_out: Dataset | None,
+    starts: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[MarkPool, int]]:
+    """Yield marks in an order that the key draws, each as a pool of its own, with targets."""
+    if scheme.source == "borderline" and held_out is not None:
+        order = torch.from_numpy(rng.permutation(len(stage.data)))
+        scores = unseen_scores(stage.data, order, stage.clean)
+        pairs = rank_shifts(scores, stage.data.y)[:_PAIRS]
+        place = embedder(nulls[0])
+        while True:
+            for number in rng.permutation(len(pairs)):
+                yield (
+                    shift_pool(
+                        stage.data,
+                        held_out,
+                        scores,
+                        place,
+                        pairs[number],
+                        share=scheme.cluster,
+                        asked=starts,
+                        rng=rng,
+                    ),
+                    pairs[number][1],
+                )
+    pool = foreign_pool(scheme, stage, nulls, held_out, marks=scheme.attempts, asked=starts, rng=rng)
+    for mark in rng.permutation(len(pool.names)).tolist():
+        if pool.plausible[mark]:
+            target = int(rng.choice(pool.plausible[mark]))
+            yield pool.only([mark], [(target,)]), target
+
+
+def _ablate(
+    scheme: Entangled,
+    stage: Stage,
+    found: HandedDown,
+    nulls: Sequence[TorchModel],
+    evaluation: Dataset | None,
+) -> dict[str, object]:
+    """Train, steal and choose triggers for the same mark without entanglement."""
+    plain = Theft(scheme.thieves, attempts=1)
+    how = scheme.without_entangling().entangling
+    other = hand_down(stage, [(found.pool, found.target)], nulls, how, plain, scheme.triggers)
+    wanted = torch.full((len(other.triggers),), other.target)
+    copy = stage.steal(other.model, 3000, "copy of the ablation")
+    return {
+        "ablation_match_rate": match_rate(other.model, other.triggers, wanted),
+        "ablation_accuracy": accuracy(other.model, evaluation),
+        "ablation_copy_match_rate": match_rate(copy, other.triggers, wanted),
+    }
