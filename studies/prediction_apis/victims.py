@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC
 
 from assay.adapters import SklearnModel
@@ -45,6 +46,7 @@ MULTICLASS = {
 # Kernel machines have the defaults of libsvm's svm-train, C = 1 and gamma = 1 / d: the public code
 # of the paper opens files under the name that svm-train gives by default, and the published adaptive
 # attack takes that gamma without a search.
+UNITS = 20  # hidden units of networks, as published
 _TRAINED, _ASKED = 3000, 5000  # rows of kernel machines, which are slow to ask
 
 
@@ -53,7 +55,7 @@ class Case:
     """A victim with the rows that it was not fitted on, and all rows, in ``[-1, 1]^d``."""
 
     name: str
-    estimator: LogisticRegression | SVC
+    estimator: LogisticRegression | MLPClassifier | SVC
     held_out: Dataset
     rows: Dataset
 
@@ -101,6 +103,9 @@ def _case(name: str, spec: str, kind: str) -> Case:
         warnings.simplefilter("ignore")  # 200 steps are the victim's own business
         if kind == "logistic":
             estimator = LogisticRegression(max_iter=200).fit(x[train], y[train])
+        elif kind == "network":
+            network = MLPClassifier((UNITS,), activation="tanh", max_iter=300, random_state=0)
+            estimator = network.fit(x[train], y[train])
         else:
             estimator = SVC(C=1.0, gamma="auto").fit(x[train[:_TRAINED]], y[train[:_TRAINED]])
             order = order[:_ASKED]

@@ -10,6 +10,7 @@ from assay.cli.inputs import settings
 from assay.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from assay.extraction.exact.exposure import Exposure
     from assay.extraction.exact.worth import ExactWorth
     from assay.model import Model
 
@@ -99,7 +100,15 @@ def worth_rows(exact: ExactWorth | None) -> dict[str, object]:
         "why": exact.details.get("why"),
         "answers": exact.details.get("answers"),
         "flags": ", ".join(exact.flags) or None,
+        "recovered inputs": None if exact.exposure is None else _exposed(exact.exposure),
     }
+
+
+def _exposed(about: Exposure) -> str:
+    text = f"{about.total:,} ({about.title.lower()})"
+    if about.source:
+        text += f", at most {max(about.distances):.2g} from the nearest of {about.source}"
+    return text
 
 
 def _truth(model: Model) -> object:

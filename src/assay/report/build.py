@@ -6,18 +6,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from assay.errors import InvalidInput
 from assay.report.canvas import Picture
 from assay.report.effort_plots import query_picture, wealth_pictures
 from assay.report.entries import Entry
 from assay.report.p_value_plots import null_picture, p_value_picture
+from assay.report.recovered import Recovery, show_inputs
 from assay.report.render import escape_markdown, printable, render
 from assay.report.rows import csv_text, json_text, table_rows
 from assay.report.score_plots import score_pictures
 from assay.report.summary import Summary, summarise
 from assay.report.theft_plots import theft_picture
+
+if TYPE_CHECKING:
+    from assay.extraction import ExtractionRecord
 
 __all__ = ["Report", "build_report"]
 
@@ -52,6 +56,16 @@ class Report:
         many = (*wealth_pictures(self.summary), *score_pictures(self.summary))
         return (*(p for p in one if p is not None), *many)
 
+    @cached_property
+    def recovered(self) -> tuple[tuple[Entry, Recovery], ...]:
+        """The thefts that recovered inputs, with what is shown of them."""
+        found = []
+        for entry in self.summary.thefts:
+            exact = cast("ExtractionRecord", entry.record).exact
+            if exact is not None and exact.exposure is not None:
+                found.append((entry, show_inputs(exact.exposure, entry.inputs)))
+        return tuple(found)
+
     def html(self) -> str:
         """Return one HTML page that loads nothing from anywhere."""
         return self._render("report.html.j2", printable)
@@ -82,6 +96,9 @@ class Report:
         (target / "pictures").mkdir(parents=True, exist_ok=True)
         for picture in self.pictures:
             (target / "pictures" / f"{picture.key}.svg").write_text(picture.svg, encoding="utf-8")
+        for i, (_, shown) in enumerate(self.recovered):
+            for j, tile in enumerate(shown.gallery.tiles):
+                (target / "pictures" / f"recovered-{i}-{j}.png").write_bytes(tile.png)
         texts = {
             "rows.csv": csv_text(self.rows()),
             "rows.json": json_text(self.rows()),
@@ -100,6 +117,7 @@ class Report:
             notes=self.notes,
             summary=self.summary,
             pictures={p.key: p for p in self.pictures},
+            recovered=self.recovered,
             **extra,
         )
 

@@ -13,6 +13,7 @@ from assay.result import Verdict
 
 if TYPE_CHECKING:
     from assay.extraction import ExtractionRecord
+    from assay.extraction.exact.exposure import ExposedInputs
 
 __all__ = ["LABELS_FILE", "Entry", "Truth", "load_entries"]
 
@@ -37,6 +38,8 @@ class Entry:
         Name of the evidence, for verdicts; its scheme if empty.
     truth
         What is known about the suspect: ``"stolen"``, ``"independent"`` or ``"unknown"``.
+    inputs
+        Inputs that a theft recovered, to be shown.
 
     Raises
     ------
@@ -58,6 +61,7 @@ class Entry:
     suspect: str = ""
     evidence: str = ""
     truth: Truth = "unknown"
+    inputs: ExposedInputs | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.record, Verdict) and not hasattr(self.record, "attack"):
@@ -79,6 +83,8 @@ def load_entries(paths: Iterable[str | Path]) -> list[Entry]:
     A verdict in ``verdict-NAME.json`` is labelled with the evidence ``NAME``. A file
     ``labels.json`` beside the records, with text under ``suspect`` and ``truth``, names
     the suspect and what is known about it; otherwise the folder's name is the suspect's.
+    Inputs that a theft recovered are read from the ``inputs*.safetensors`` beside its
+    record, where there is one.
 
     Parameters
     ----------
@@ -93,7 +99,8 @@ def load_entries(paths: Iterable[str | Path]) -> list[Entry]:
     Raises
     ------
     InvalidInput
-        If a path does not exist, a record is malformed, or nothing was found.
+        If a path does not exist, a record is malformed, nothing was found, or recovered
+        inputs are not those of their record.
     """
     found: list[Entry] = []
     for path in map(Path, paths):
@@ -121,8 +128,19 @@ def _read(path: Path) -> Entry:
     if path.name.startswith("extraction"):
         from assay.extraction import ExtractionRecord
 
-        return Entry(ExtractionRecord.load(path), suspect, truth=truth)
+        record = ExtractionRecord.load(path)
+        return Entry(record, suspect, truth=truth, inputs=_inputs(path, record))
     return Entry(Verdict.load(path), suspect, path.stem.removeprefix("verdict").lstrip("-_ "), truth)
+
+
+def _inputs(path: Path, record: ExtractionRecord) -> ExposedInputs | None:
+    about = None if record.exact is None else record.exact.exposure
+    file = path.with_name(f"inputs{path.stem.removeprefix('extraction')}.safetensors")
+    if about is None or not file.is_file():
+        return None
+    from assay.extraction.exact.exposure import ExposedInputs
+
+    return ExposedInputs.load(file, about)
 
 
 def _labels(path: Path) -> dict[str, Any]:

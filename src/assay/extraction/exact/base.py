@@ -27,6 +27,7 @@ from assay.data.dataset import Dataset
 from assay.errors import InvalidInput, MissingDependency
 from assay.extraction.base import Attack, Extraction, ExtractionRecord, check_fits, worth
 from assay.extraction.exact.domain import Domain
+from assay.extraction.exact.exposure import INPUTS_FILE, ExposedInputs, expose
 from assay.extraction.exact.measure import measured
 from assay.extraction.exact.oracle import Oracle
 from assay.extraction.exact.recovered import Recovered
@@ -51,9 +52,12 @@ class ExactExtraction(Extraction):
         What it cost and what it is worth; ``record.exact`` is an `ExactWorth`.
     found
         What the attack returned: the estimator or module itself, its parameters.
+    inputs
+        The inputs among them, where the attack finds some: training rows, inverted classes.
     """
 
     found: Recovered = field(kw_only=True)
+    inputs: ExposedInputs | None = field(default=None, kw_only=True)
 
     @property
     def worth(self) -> ExactWorth:
@@ -65,7 +69,8 @@ class ExactExtraction(Extraction):
         """Write the copy, ``parameters.safetensors`` and ``extraction.json`` into a folder.
 
         A network goes to ``surrogate.safetensors``, a scikit-learn model to
-        ``surrogate.skops``.
+        ``surrogate.skops``. Recovered inputs, and the true rows that are nearest to them,
+        go to ``inputs.safetensors``; a report shows them.
 
         Raises
         ------
@@ -89,6 +94,8 @@ class ExactExtraction(Extraction):
         arrays = {name: np.ascontiguousarray(value) for name, value in self.found.parameters.items()}
         if arrays:
             save_file(arrays, target / "parameters.safetensors")
+        if self.inputs is not None:
+            self.inputs.save(target / INPUTS_FILE)
         return target
 
 
@@ -152,6 +159,16 @@ class ExactAttack(Attack):
         """
         return None
 
+    def true_inputs(self, truth: object) -> np.ndarray | None:  # noqa: ARG002 - for subclasses
+        """Return the rows ``[m, d]`` of the owner to which recovered inputs are compared, None if unknown.
+
+        Parameters
+        ----------
+        truth
+            See `parameter_error`.
+        """
+        return None
+
     def steal(
         self,
         oracle: Ledger,
@@ -198,7 +215,8 @@ class ExactAttack(Attack):
         budget, rng, observers, journal, price
             See `assay.extraction.Attack.run`.
         evaluation
-            Rows for ``fidelity``, ``accuracy`` and ``R_test``.
+            Rows for ``fidelity``, ``accuracy`` and ``R_test``, and to compare recovered inputs with.
+            A victim of flat rows is shown images as rows.
         curve
             Not offered: an exact attack has no half-finished copy.
         checkpoint
@@ -221,6 +239,10 @@ class ExactAttack(Attack):
         if curve:
             msg = f"the attack {self.name} has no curve: it needs all of its answers at once"
             raise InvalidInput(msg)
+        shape = next(
+            (data.input_shape for data in (evaluation, pool) if data is not None), victim.input_shape
+        )
+        pool, evaluation = _as_asked(pool, victim), _as_asked(evaluation, victim)
         for data in (pool, evaluation):
             if data is not None:
                 check_fits(victim, data)
@@ -240,6 +262,16 @@ class ExactAttack(Attack):
             cost = ledger.cost
         surrogate = found.opened(victim.input_shape, victim.num_classes, f"{self.name} copy of {victim.name}")
         rates = measured(victim, surrogate, evaluation, domain, uniform)
+        inputs = None
+        if found.leak is not None:
+            inputs = expose(
+                found.leak,
+                found.parameters[found.leak.parameter],
+                shape,
+                domain,
+                truth=self.true_inputs(truth),
+                evaluation=evaluation,
+            )
         exact = ExactWorth(
             family=found.family,
             unknowns=found.unknowns,
@@ -248,6 +280,7 @@ class ExactAttack(Attack):
             parameter_error=None if truth is None else self.parameter_error(found, truth),
             flags=tuple(found.flags),
             details=json.loads(json.dumps(found.details)),
+            exposure=None if inputs is None else inputs.about,
             **rates,
         )
         shown = {}
@@ -273,4 +306,12 @@ class ExactAttack(Attack):
             victim_accuracy=shown.get("victim_accuracy"),
             exact=exact,
         )
-        return ExactExtraction(surrogate, record, found=found)
+        return ExactExtraction(surrogate, record, found=found, inputs=inputs)
+
+
+def _as_asked(data: Dataset | None, victim: Model) -> Dataset | None:
+    """Return images as rows where the victim takes rows of as many values, and anything else as it is."""
+    flat = tuple(victim.input_shape)
+    if data is None or len(flat) != 1 or data.input_shape == flat or math.prod(data.input_shape) != flat[0]:
+        return data
+    return Dataset(data.x.flatten(1), data.y, data.classes, data.value_range, data.name)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from assay.errors import InvalidInput
 from assay.extraction.exact.base import ExactAttack
 from assay.extraction.exact.domain import Domain
+from assay.extraction.exact.exposure import Leak
 from assay.extraction.exact.oracle import Oracle
 from assay.extraction.exact.recovered import Recovered
 from assay.extraction.exact.shallow import ShallowNet
@@ -21,6 +22,14 @@ from assay.observers import Observer
 from assay.registry import create, register
 
 __all__ = ["Inversion", "differentiable", "invert"]
+
+_LEAK = Leak(
+    "images",
+    "Inverted classes",
+    "The input that the recovered model is surest of, for each class: what the class looks like to the "
+    "model, not a row that it was trained on.",
+    by_class=True,
+)
 
 
 @register("inversion", kind="extraction")
@@ -100,6 +109,7 @@ class Inversion(ExactAttack):
             found,
             parameters={**found.parameters, "images": images},
             details={**found.details, "confidence": [float(p) for p in confidence], "by": self.by},
+            leak=_LEAK,
         )
 
     def _thief(self) -> ExactAttack:

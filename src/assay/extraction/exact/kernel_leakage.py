@@ -12,6 +12,7 @@ from scipy import optimize
 
 from assay.errors import InvalidInput
 from assay.extraction.exact.base import ExactAttack
+from assay.extraction.exact.exposure import Leak
 from assay.extraction.exact.kernel_net import (
     KernelNet,
     Kernels,
@@ -34,6 +35,12 @@ __all__ = ["KernelLeakage"]
 _STEP = 1e-3  # of centred differences, over half the box
 _CENTRAL = 0.5  # points keep to the middle of the box, where no kernel is negligible
 _CHECK = 16
+_TITLE = "Training rows"
+_EXACT = "Representers of the kernel, which are rows of the training set, computed from answers alone."
+_FITTED = (
+    "Representers of the kernel, fitted to answers and not verified: they resemble averages of rows of the "
+    "training set rather than rows."
+)
 _VERIFIED = 1e-6
 _PLAUSIBLE = 0.05  # total variation beyond which Newton steps lead nowhere
 _TOLERANCES = (1e-8, 1e-9, 1e-7, 1e-10, 1e-6)  # where singular values may stop to mean anything
@@ -101,8 +108,18 @@ class KernelLeakage(ExactAttack):
 
     def parameter_error(self, found: Recovered, truth: object) -> float | None:
         """Return the largest distance of a true representer, ``[s, d]``, to the one matched to it."""
-        rows = truth.representers.numpy() if isinstance(truth, KernelNet) else np.asarray(truth, np.float64)
-        return float(matched_distances(found.parameters["representers"], rows).max())
+        rows = self.true_inputs(truth)
+        return (
+            None if rows is None else float(matched_distances(found.parameters["representers"], rows).max())
+        )
+
+    def true_inputs(self, truth: object) -> np.ndarray | None:
+        """Return the representers of a `KernelNet`, or rows that were given as they are."""
+        if isinstance(truth, KernelNet):
+            return truth.representers.detach().numpy()
+        if isinstance(truth, np.ndarray | list | tuple):
+            return np.asarray(truth, np.float64)
+        return None
 
     def recover(
         self,
@@ -149,6 +166,7 @@ class KernelLeakage(ExactAttack):
             parameters={"representers": found.rows, "weights": found.weights, "bias": found.bias},
             flags=tuple(flags),
             details={"representers": s, "check total variation": gap, "answers": grain.title},
+            leak=Leak("representers", _TITLE, _EXACT if gap <= _VERIFIED else _FITTED),
         )
 
     def _algebra(

@@ -13,6 +13,7 @@ from assay.adapters.base import BatchedModel
 from assay.adapters.sklearn_model import SklearnModel
 from assay.adapters.torch_model import TorchModel
 from assay.errors import InvalidInput
+from assay.extraction.exact.exposure import Leak
 
 __all__ = ["Recovered"]
 
@@ -40,6 +41,8 @@ class Recovered:
         What went otherwise than planned, in short words: ``"rank-deficient"``.
     details
         Numbers and words for the record; plain JSON values.
+    leak
+        Which of the parameters are inputs, where some are: training rows, inverted classes.
     """
 
     model: Any
@@ -49,6 +52,7 @@ class Recovered:
     parameters: dict[str, np.ndarray] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    leak: Leak | None = None
 
     def opened(self, input_shape: Sequence[int], num_classes: int, name: str = "copy") -> BatchedModel:
         """Return the recovered model as something that can be asked.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from assay.extraction.exact.exposure import Exposure
 from assay.result import Interval, Record
 
 __all__ = ["ExactWorth"]
@@ -39,6 +40,8 @@ class ExactWorth(Record):
         What went otherwise than planned, such as ``"rank-deficient"``, ``"saturated"``.
     details
         Numbers and words of the single attack; plain JSON values.
+    exposure
+        What is known about recovered inputs, where the attack finds some.
 
     Examples
     --------
@@ -58,6 +61,7 @@ class ExactWorth(Record):
     tv_unif_max: float | None = None
     flags: tuple[str, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    exposure: Exposure | None = None
 
     @property
     def exact(self) -> bool:
