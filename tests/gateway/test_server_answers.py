@@ -58,14 +58,14 @@ def ask(gateway, x, **members):
 def test_who_asks_labels_alone_sees_the_same_marks_as_who_asks_scores(tmp_path):
     upstream = Labelled(SCORES, LABELS)
     with serving(tmp_path, make_policy(answers=MARKED), upstream) as gateway:
-        x = rows(16)
+        x = rows(8)
         labels = ask(gateway, x, outputs=[{"name": "labels"}])
         assert labels.keys() == {"labels"}
         scores = ask(gateway, x, outputs=[{"name": "scores"}])
         both = ask(gateway, x)
         assert labels["labels"].tolist() == both["labels"].tolist() == scores["scores"].argmax(1).tolist()
         # Marks there are: half of the labels are wrong.
-        assert 0 < (labels["labels"] != upstream.truth(x)).sum() < 16
+        assert 0 < wrong(gateway, upstream) < 32
 
 
 @pytest.mark.parametrize("name", ["rounding", "top-1", "reverse-sigmoid"])
@@ -82,10 +82,14 @@ def test_a_model_of_labels_whose_classes_are_known_can_be_marked(tmp_path):
     upstream = Labelled(LABELS, classes=CLASSES)
     policy = make_policy(answers=MARKED).model_copy(update={"model": "m"})
     with serving(tmp_path, policy, upstream) as gateway:
-        x = rows(16)  # the key is random: of 2 in 2^16, none or all are marked
-        shown = ask(gateway, x)["labels"]
-        assert 0 < (shown != upstream.truth(x)).sum() < 16
-        assert set(shown.tolist()) <= set(range(CLASSES))
+        assert set(ask(gateway, rows(8))["labels"].tolist()) <= set(range(CLASSES))
+        assert 0 < wrong(gateway, upstream) < 32
+
+
+def wrong(gateway, upstream):
+    """Return how many of 32 answers are marked: enough that a random key marks some and not all."""
+    batches = [rows(8, seed=seed) for seed in range(4)]
+    return sum(int((ask(gateway, x)["labels"] != upstream.truth(x)).sum()) for x in batches)
 
 
 def start(folder, policy, upstream):
