@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from assay.report import words
 from assay.report.sheets import Cell, Column, Sheet, label, make_sheet, percent, ratio, whole
+from assay.report.study_cells import (
+    by_secret_cell,
+    decision_cell,
+    effect_cell,
+    front_cell,
+    left_cell,
+    lost_column,
+    memory_cell,
+    ours_cell,
+    outcome_cell,
+    p_column,
+    points_cell,
+    published_cell,
+    seconds_column,
+    share_column,
+    where_cell,
+)
 from assay.report.study_findings import Findings
-from assay.report.study_sentences import accuses_too_often
-from assay.result import Interval
 
 __all__ = ["study_sheets"]
 
 _MOST_ROWS = 200
-_MIB = 2**20
-_LONG = 100
 _SUSPECT = (label("Victim", "victim"), label("Evidence", "evidence"), label("Extraction", "extraction"))
 _REMOVAL = label("Removal", "removal")
 _TEST = (label("Verification", "verification", "access"), label("α", "alpha"))
@@ -57,111 +70,6 @@ def study_sheets(findings: Findings, longest: int = _MOST_ROWS) -> dict[str, She
     made.append(_failed("failed", "Failed steps", findings.failed, longest))
     made.append(_failed("skipped", "Skipped steps", findings.skipped, longest))
     return {sheet.key: sheet for sheet in made if sheet.total}
-
-
-def _p(name: str) -> Column:
-    titles = {"p_value": "p", "p_median": "Median p", "p_holm": "Holm", "p_bh": "Benjamini-Hochberg"}
-    return Column(
-        titles[name],
-        lambda row: Cell(words.p_value(row[name]) if row.get(name) is not None else "-"),
-        number=True,
-    )
-
-
-def _decision(row: Mapping[str, Any]) -> Cell:
-    stolen = bool(row["stolen"])
-    return Cell(
-        "stolen" if stolen else "inconclusive", row.get("reason") or "", "stolen" if stolen else "open"
-    )
-
-
-def _effect(row: Mapping[str, Any]) -> Cell:
-    value, low, high = (row.get(name) for name in ("effect", "effect_low", "effect_high"))
-    if value is None:
-        return Cell("-")
-    limits = f" [{words.number(low)}, {words.number(high)}]" if None not in (low, high) else ""
-    return Cell(words.number(value) + limits, row.get("effect_name") or "")
-
-
-def _by_secret(row: Mapping[str, Any]) -> Cell:
-    rate = Interval(row["secret_rate"], row["secret_low"], row["secret_high"])
-    plural = "" if row["secrets"] == 1 else "s"
-    sub = f"{row['secrets_accusing']} of {words.count(row['secrets'])} secret{plural}"
-    chip = "stolen" if accuses_too_often(row) else ""
-    return Cell(words.interval(rate, percent=True) + (" too often" if chip else ""), sub, chip)
-
-
-def _share(name: str) -> Column:
-    return Column(
-        {"share_5": "p ≤ 0.05", "share": "Still found stolen"}[name], percent(name, spread=False), number=True
-    )
-
-
-def _published(row: Mapping[str, Any]) -> Cell:
-    return Cell(words.value(row["value"]), row["source"])
-
-
-def _ours(row: Mapping[str, Any]) -> Cell:
-    if row["ours"] is None:
-        return Cell("-", "no row of ours matches" if not row["rows"] else "our rows have no such number")
-    text = f"{words.number(row['ours'])} [{words.number(row['low'])}, {words.number(row['high'])}]"
-    return Cell(text, f"{row['statistic']} of {words.count(row['rows'])}, {row['limits']}")
-
-
-def _where(row: Mapping[str, Any]) -> Cell:
-    where = ", ".join(f"{k} {v}" for k, v in row["where"].items())
-    return Cell(f"{row['table']}: {row['metric']}", where)
-
-
-def _points(name: str) -> Callable[[Mapping[str, Any]], Cell]:
-    """Return what shows a difference of accuracies in points, with the least and the largest below it."""
-
-    def cell(row: Mapping[str, Any]) -> Cell:
-        value: Any = row.get(name)
-        low: Any = row.get(f"{name}_least")
-        high: Any = row.get(f"{name}_most")
-        if value is None:
-            return Cell("-")
-        sub = f"{100 * low:.1f} to {100 * high:.1f}" if None not in (low, high) and low != high else ""
-        return Cell(f"{100 * value:.1f}".replace("-", "−"), sub.replace("-", "−"))
-
-    return cell
-
-
-def _outcome(row: Mapping[str, Any]) -> Cell:
-    if row["removal"] in (None, "none"):
-        return Cell("verified" if row["outcome"] == "verified" else "not in the copy")
-    text = {
-        "verified": "still verified",
-        "spoilt": "lost more than 5 points",
-        "won": "WON BY THE THIEF",
-        "absent": "was not in the copy",
-    }[row["outcome"]]
-    return Cell(text, chip="stolen" if row["outcome"] == "won" else "")
-
-
-def _lost(name: str, title: str) -> Column:
-    return Column(title, percent(name), number=True)
-
-
-def _front(row: Mapping[str, Any]) -> Cell:
-    return Cell("yes", chip="open") if row["front"] else Cell("")
-
-
-def _left(row: Mapping[str, Any]) -> Cell:
-    return Cell(words.number(row["evidence_left"]))
-
-
-def _seconds(name: str, title: str) -> Column:
-    def cell(row: Mapping[str, Any]) -> Cell:
-        seconds = row[name]
-        return Cell(words.count(round(seconds)) if seconds >= _LONG else words.number(seconds))
-
-    return Column(title, cell, number=True)
-
-
-def _memory(row: Mapping[str, Any]) -> Cell:
-    return Cell(f"{row['memory_most'] / _MIB:,.0f} MiB")
 
 
 def _failed(key: str, title: str, rows: list[dict[str, Any]], longest: int) -> Sheet:
@@ -211,7 +119,7 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             Column("95 %", whole("queries_95", "not reached"), number=True),
             Column("Most spent", whole("queries_most"), number=True),
             Column("Match rate", percent("match", spread=False), number=True, name="match"),
-            _p("p_median"),
+            p_column("p_median"),
         ),
     ),
     (
@@ -231,9 +139,9 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             label("Kind", "kind"),
             *_TEST,
             Column("Accused", ratio("false_positives", "verdicts", "rate_low", "rate_high"), number=True),
-            Column("Rate by secrets", _by_secret, number=True),
+            Column("Rate by secrets", by_secret_cell, number=True),
             Column("Models", whole("models"), number=True),
-            _share("share_5"),
+            share_column("share_5"),
             Column("KS p, all", lambda row: Cell(words.p_value(row["ks_p"])), number=True),
             Column("One a secret", lambda row: Cell(words.p_value(row["ks_p_secrets"])), number=True),
         ),
@@ -251,11 +159,11 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             _REMOVAL,
             *_TEST,
             label("Seed", "seed"),
-            Column("Decision", _decision),
-            _p("p_value"),
-            _p("p_holm"),
-            _p("p_bh"),
-            Column("Effect", _effect),
+            Column("Decision", decision_cell),
+            p_column("p_value"),
+            p_column("p_holm"),
+            p_column("p_bh"),
+            Column("Effect", effect_cell),
             Column("Queries", whole("queries"), number=True),
         ),
     ),
@@ -275,7 +183,7 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             Column("Fidelity", percent("fidelity"), number=True),
             Column("Accuracy", percent("accuracy"), number=True),
             Column("Of the victim", percent("victim_accuracy"), number=True),
-            Column("On the front", _front),
+            Column("On the front", front_cell),
         ),
     ),
     (
@@ -288,7 +196,7 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             _COPIES,
             Column("Accuracy before", percent("accuracy_before"), number=True),
             Column("After", percent("accuracy"), number=True),
-            _lost("lost", "Lost"),
+            lost_column("lost", "Lost"),
             Column("Fidelity", percent("fidelity"), number=True),
         ),
     ),
@@ -304,9 +212,9 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             _REMOVAL,
             *_TEST,
             Column("Accuracy lost", percent("lost", spread=False), number=True),
-            Column("−log₁₀ p", _left, number=True),
-            _share("share"),
-            Column("On the front", _front),
+            Column("−log₁₀ p", left_cell, number=True),
+            share_column("share"),
+            Column("On the front", front_cell),
         ),
     ),
     (
@@ -324,7 +232,7 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             Column("Repetitions", whole("seeds"), number=True),
             Column("Accuracy, marked", percent("accuracy"), number=True),
             Column("Unmarked", percent("unmarked_accuracy"), number=True),
-            Column("Cost, points", _points("cost"), number=True),
+            Column("Cost, points", points_cell("cost"), number=True),
             Column("Match, marked", percent("match_rate"), number=True),
             Column("Unmarked", percent("unmarked_match_rate"), number=True),
             Column(
@@ -349,14 +257,14 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
             *_SUSPECT,
             _REMOVAL,
             *_TEST,
-            Column("Mostly", _outcome),
+            Column("Mostly", outcome_cell),
             Column("Verified", whole("verified"), number=True),
             Column("Spoilt", whole("spoilt"), number=True),
             Column("Won", whole("won"), number=True),
             Column("Not in the copy", whole("absent"), number=True),
-            Column("Lost, points", _points("lost"), number=True),
+            Column("Lost, points", points_cell("lost"), number=True),
             Column("Match", percent("match", spread=False), number=True),
-            _p("p_median"),
+            p_column("p_median"),
         ),
     ),
     (
@@ -379,9 +287,9 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
         "Published numbers beside ours",
         "Each published number beside the rows of this study that it was declared to belong to.",
         (
-            Column("Number", _where),
-            Column("Published", _published),
-            Column("Ours", _ours),
+            Column("Number", where_cell),
+            Column("Published", published_cell),
+            Column("Ours", ours_cell),
             Column("Note", lambda row: Cell(row.get("note") or "")),
         ),
     ),
@@ -395,9 +303,9 @@ _PLAN: tuple[tuple[str, str, str, tuple[Column, ...]], ...] = (
         (
             label("Step", "kind"),
             Column("Steps", whole("steps"), number=True),
-            _seconds("seconds", "Seconds"),
-            _seconds("seconds_most", "Longest"),
-            Column("Memory", _memory, number=True),
+            seconds_column("seconds", "Seconds"),
+            seconds_column("seconds_most", "Longest"),
+            Column("Memory", memory_cell, number=True),
         ),
     ),
 )
