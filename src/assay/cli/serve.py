@@ -76,6 +76,13 @@ def serve(
         int | None,
         typer.Option(min=1, max=_PORTS, help="Port for the same protocol over gRPC; needs assay-ml[grpc]."),
     ] = None,
+    ahead: Annotated[
+        bool,
+        typer.Option(
+            help="Ask the model while an account in good standing is still being booked: answers sooner, and "
+            "a refusal may then have cost an inference, at most one for each answer given before."
+        ),
+    ] = True,
 ) -> None:
     """Serve a model for work that grows with what is leaked.
 
@@ -107,6 +114,7 @@ def serve(
             file=policy,
             model=opened,
             recorded=policy is not None,
+            ahead=ahead,
         )
         address = listener.getsockname()
         url = (

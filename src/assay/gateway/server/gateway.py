@@ -18,6 +18,7 @@ from assay.gateway.admission import request_terms
 from assay.gateway.keys import Clock
 from assay.gateway.policy import check_step
 from assay.gateway.pricing import open_rule
+from assay.gateway.server.ahead import Ahead
 from assay.gateway.server.body import BodyReader
 from assay.gateway.server.gate import Asked, Caller, Gate
 from assay.gateway.server.meter import Meter
@@ -46,6 +47,7 @@ _SWEEP_SECONDS = 60.0
 _CATCH_UP_SECONDS = 1.0
 _DAY = 86_400.0
 _MOST_TOLD = 10_000
+_AHEAD = 16
 T = TypeVar("T")
 
 
@@ -68,6 +70,9 @@ class Gateway:
         Never runs back.
     make_parts
         Opens what another policy names; without it `adopt` takes policies that name nothing.
+    ahead
+        Whether questions of accounts in good standing go to the server behind while the store
+        still writes; see `assay.gateway.server.ahead`.
     """
 
     def __init__(
@@ -80,12 +85,14 @@ class Gateway:
         meter: Meter | None = None,
         clock: Clock | None = None,
         make_parts: MakeParts = Parts,
+        ahead: bool = True,
     ) -> None:
         self.upstream, self.store, self.keys = upstream, store, keys
         self.meter = meter or Meter()
         self.clock = clock = clock or Clock()
         self._make_parts = make_parts
         self.quotes: Quotes | None = None
+        self.ahead = Ahead(most=_AHEAD if ahead else 0)
         limits = parts.policy.limits
         self.reader = BodyReader(limits.max_bytes, limits.request_seconds)
         self.settler = Settler(

@@ -1,7 +1,8 @@
 """``POST /v2/models/NAME[/versions/VERSION]/infer``: the path that every request takes.
 
 Order: sizes and shapes, account, proof, claim and reservation in one transaction, the
-server behind, defences, answer; then, off the path, the price. It is written against
+server behind, defences, answer; then, off the path, the price. The server behind is asked
+while the transaction runs where the account has earned that (`ahead`). It is written against
 ASGI itself, because what stands in front of every request should cost next to nothing.
 """
 
@@ -13,13 +14,15 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from assay.errors import InvalidInput
 from assay.gateway.account import AccountState
 from assay.gateway.admission import request_terms
+from assay.gateway.pricing import Usage
+from assay.gateway.server import ahead
 from assay.gateway.server.body import Disconnected, Receive, Scope, Send
 from assay.gateway.server.gate import Asked, Caller, digest_of
 from assay.gateway.server.problems import (
@@ -110,8 +113,16 @@ class InferEndpoint:
                 caller = gateway.gate.stranger()
             with gateway.account_slot(caller.account_id):
                 terms, log_q = await self._terms(caller, claims, query, asked)
-                admission = await self._admit(caller, claims, query, asked, terms)
-                answer = await self._run(caller, admission, asked, query, log_q, info)
+                sent = await self._send_ahead(caller, claims, asked, query)
+                try:
+                    admission = await self._admit(caller, claims, query, asked, terms)
+                except BaseException:
+                    gateway.ahead.refused(caller.account_id)
+                    if sent is not None:
+                        ahead.drop(sent)
+                    raise
+                question = self._ask(asked, query) if sent is None else sent
+                answer = await self._run(caller, admission, question, model, query, log_q, info)
         return self._reply(caller, admission, claims, query, answer)
 
     async def _check(self, model: str, version: str | None, query: Query) -> ModelInfo:
@@ -152,6 +163,26 @@ class InferEndpoint:
         quoted = request_terms(gateway.policy, rule, quote=lambda state: rule.quote(state, log_q).total)
         return quoted, log_q
 
+    async def _send_ahead(
+        self, caller: Caller, claims: Claims | None, asked: Asked, query: Query
+    ) -> asyncio.Task[Answer] | None:
+        """Ask the server behind already, if nothing is paid or priced first and the account earned it."""
+        gateway, terms = self._gateway, self._gateway.gate.terms
+        if claims is not None or caller.fresh or gateway.quotes is not None:
+            return None
+        if not gateway.ahead.take(
+            caller.account_id, lambda state: terms.decide(state, Usage(), query.n_items).action == "serve"
+        ):
+            return None
+        return await ahead.start(self._ask(asked, query))
+
+    async def _ask(self, asked: Asked, query: Query) -> Answer:
+        """Get the answer of the server behind."""
+        started = time.perf_counter()
+        answer = await self._gateway.upstream.infer(asked.model, asked.version or None, without_proof(query))
+        self._gateway.meter.upstream(time.perf_counter() - started)
+        return answer
+
     async def _admit(
         self, caller: Caller, claims: Claims | None, query: Query, asked: Asked, terms: RuleTerms
     ) -> Admission:
@@ -176,6 +207,8 @@ class InferEndpoint:
             gateway.meter.verified(claims.purpose, admission.paid_units)
         decision = admission.decision
         if decision == "serve" and admission.query_id is not None:
+            if admission.state is not None:
+                gateway.ahead.served(admission.state)
             return admission
         if decision == "replay":
             msg = "the proof was used before; ask for a new challenge"
@@ -193,17 +226,16 @@ class InferEndpoint:
         self,
         caller: Caller,
         admission: Admission,
-        asked: Asked,
+        question: Awaitable[Answer],
+        model: str,
         query: Query,
         log_q: NDArray[np.float64] | None,
         info: ModelInfo,
     ) -> Answer:
-        """Get the answer, show it as the policy says, and leave the bill; give back if there is none."""
+        """Await the answer, show it as the policy says, and leave the bill; give back if there is none."""
         gateway, query_id = self._gateway, admission.query_id or ""
-        started = time.perf_counter()
         try:
-            answer = await gateway.upstream.infer(asked.model, asked.version or None, without_proof(query))
-            gateway.meter.upstream(time.perf_counter() - started)
+            answer = await question
             shown = await self._show(caller, query, answer, query_id, info)
         except UpstreamRefused as error:
             await gateway.refund(query_id, "refused")
@@ -218,7 +250,7 @@ class InferEndpoint:
             # Also when the task is cancelled, where nothing can be waited for any more.
             gateway.settler.submit(Undone(query_id, "cancelled"))
             raise
-        served = Served(query_id, caller.account_id, asked.model, query.inputs, query.n_items, answer, log_q)
+        served = Served(query_id, caller.account_id, model, query.inputs, query.n_items, answer, log_q)
         if not gateway.settler.submit(served):
             units = query.n_items * gateway.policy.pricing.p95_units
             await asyncio.shield(gateway.stored(gateway.store.charge, query_id, units, now=gateway.clock()))

@@ -36,6 +36,7 @@ def open_gateway(
     model: Model | None = None,
     meter: Meter | None = None,
     recorded: bool = True,
+    ahead: bool = True,
 ) -> Gateway:
     """Open store, keys, estimator, defences and detectors of a policy.
 
@@ -60,6 +61,8 @@ def open_gateway(
         Counts what happens.
     recorded
         Whether the store shall remember the policy, and refuse one that leads backwards.
+    ahead
+        See `Gateway`.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def open_gateway(
     except BaseException:
         books.close()
         raise
-    return Gateway(parts, source, books, ring, meter=meter, clock=clock, make_parts=opener)
+    return Gateway(parts, source, books, ring, meter=meter, clock=clock, make_parts=opener, ahead=ahead)
 
 
 @dataclass(frozen=True)

@@ -16,27 +16,15 @@ import contextlib
 import ssl
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from assay.errors import InvalidInput
 from assay.gateway.upstream.base import UpstreamDown
+from assay.gateway.upstream.http1_reader import AnswerReader, Response
 
 __all__ = ["Http1Pool", "Response"]
 
-_MAX_HEAD = 64 * 2**10
-_NO_BODY = frozenset({204, 304})
-_FIRST_FINAL = 200
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """Status, headers by lower-case name, and body."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
 
 
 class _Stale(Exception):
@@ -81,7 +69,7 @@ class Http1Pool:
         self.shown = f"{parts.scheme}://{parts.netloc}{self.prefix}"
         self._authority = parts.netloc
         self._timeout, self._max_bytes, self._max_idle = timeout, max_bytes, max_idle
-        self._idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self._idle: deque[_Connection] = deque()
 
     async def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
@@ -102,127 +90,100 @@ class Http1Pool:
             async with asyncio.timeout(self._timeout):
                 while self._idle:
                     with contextlib.suppress(_Stale):
-                        return await self._exchange(*self._idle.pop(), message, kept=True)
-                return await self._exchange(*await self._connect(), message, kept=False)
+                        return await self._exchange(self._idle.pop(), message, kept=True)
+                return await self._exchange(await self._connect(), message, kept=False)
         except TimeoutError as error:
             msg = f"{self.shown} did not answer within {self._timeout:g} s"
             raise UpstreamDown(msg) from error
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, _Stale) as error:
+        except (OSError, EOFError, ValueError, _Stale) as error:
             msg = f"{self.shown} does not answer in HTTP ({type(error).__name__})"
             raise UpstreamDown(msg) from error
 
     def close(self) -> None:
         """Close the kept connections."""
         while self._idle:
-            self._idle.pop()[1].close()
+            self._idle.pop().close()
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        # The limit is what one read may buffer, not the size of a body.
-        return await asyncio.open_connection(self._host, self._port, ssl=self._tls, limit=2**20)
+    async def _connect(self) -> _Connection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._tls)
+        return connection
 
-    async def _exchange(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes, *, kept: bool
-    ) -> Response:
-        done = False
+    async def _exchange(self, connection: _Connection, message: bytes, *, kept: bool) -> Response:
+        reader = AnswerReader(self._max_bytes, self.shown)
+        whole = False
         try:
-            if kept and (reader.at_eof() or writer.is_closing()):
-                raise _Stale
-            response, done = await self._converse(reader, writer, message, kept=kept)
+            response = await connection.ask(message, reader, kept=kept)
+            whole = True
         finally:
-            if done and len(self._idle) < self._max_idle:
-                self._idle.append((reader, writer))
+            if whole and reader.lasting and len(self._idle) < self._max_idle:
+                self._idle.append(connection)
+            elif whole:
+                connection.close()
             else:
-                writer.close()
+                connection.abort()  # the server need not finish what nobody waits for
         return response
 
-    async def _converse(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, message: bytes, *, kept: bool
-    ) -> tuple[Response, bool]:
-        """Return the answer and whether the connection can be used again."""
+
+class _Connection(asyncio.Protocol):
+    """One connection: a question at a time, and no bytes but its answer.
+
+    Streams would wake whoever waits once for the head and once for the body.
+    """
+
+    _transport: asyncio.Transport
+    _reader: AnswerReader
+    _answer: asyncio.Future[Response] | None = None
+    _kept = _closed = False
+
+    def ask(self, message: bytes, reader: AnswerReader, *, kept: bool) -> asyncio.Future[Response]:
+        """Send a question; its answer comes in the future."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self._reader, self._kept = reader, kept
+        if self._closed or self._transport.is_closing():
+            self._fail(EOFError("the connection is closed"))
+        else:
+            self._transport.write(message)
+        return self._answer
+
+    def close(self) -> None:
+        """Close once everything is sent."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None or self._answer.done():
+            self._transport.abort()  # nothing was asked
+            return
         try:
-            writer.write(message)
-            await writer.drain()
-            head = await reader.readuntil(b"\r\n\r\n")
-        except (ConnectionError, asyncio.IncompleteReadError) as error:
-            if kept and not getattr(error, "partial", b""):
-                raise _Stale from error
-            raise
-        status, headers, lasting = _head(head)
-        while status < _FIRST_FINAL:
-            status, headers, lasting = _head(await reader.readuntil(b"\r\n\r\n"))
-        body, whole = await self._body(reader, status, headers)
-        return Response(status, headers, body), lasting and whole
+            self._finish(self._reader.feed(data))
+        except (ValueError, UpstreamDown) as error:
+            self._fail(error)
 
-    async def _body(
-        self, reader: asyncio.StreamReader, status: int, headers: Mapping[str, str]
-    ) -> tuple[bytes, bool]:
-        if status in _NO_BODY:
-            return b"", True
-        coding = headers.get("transfer-encoding")
-        if coding is not None:
-            if coding.lower() != "chunked":
-                msg = f"unknown transfer coding {coding[:40]}"
-                raise ValueError(msg)
-            return await self._chunks(reader), True
-        stated = headers.get("content-length")
-        if stated is not None:
-            if not (stated.isascii() and stated.isdigit() and len(stated) < 16):  # noqa: PLR2004 - 10^15 bytes
-                msg = "a content length that is no number"
-                raise ValueError(msg)
-            self._bound(int(stated))
-            return await reader.readexactly(int(stated)), True
-        body = await reader.read(self._max_bytes + 1)
-        while not reader.at_eof():
-            self._bound(len(body))
-            body += await reader.read(self._max_bytes + 1)
-        self._bound(len(body))
-        return body, False
+    def eof_received(self) -> None:
+        if self._answer is not None and not self._answer.done() and self._reader.begun:
+            try:
+                self._finish(self._reader.end())
+            except (ValueError, EOFError) as error:
+                self._fail(error)
 
-    async def _chunks(self, reader: asyncio.StreamReader) -> bytes:
-        parts: list[bytes] = []
-        total = 0
-        while True:
-            line = await reader.readuntil(b"\r\n")
-            size = int(line.split(b";", 1)[0].strip(), 16)
-            total += size
-            self._bound(total)
-            if size < 0:
-                msg = "a chunk of negative size"
-                raise ValueError(msg)
-            if size == 0:
-                break
-            parts.append(await reader.readexactly(size))
-            if await reader.readexactly(2) != b"\r\n":
-                msg = "a chunk longer than it says"
-                raise ValueError(msg)
-        while await reader.readuntil(b"\r\n") != b"\r\n":
-            pass  # trailers say nothing that is needed
-        return b"".join(parts)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closed = True
+        self._fail(exc or EOFError("the connection was closed"))
 
-    def _bound(self, size: int) -> None:
-        if size > self._max_bytes:
-            msg = f"{self.shown} answered more than {self._max_bytes} bytes"
-            raise UpstreamDown(msg)
+    def _finish(self, response: Response | None) -> None:
+        if response is not None and self._answer is not None:
+            self._answer.set_result(response)
 
-
-def _head(raw: bytes) -> tuple[int, dict[str, str], bool]:
-    """Return status, headers, and whether the connection stays open afterwards."""
-    if len(raw) > _MAX_HEAD:
-        msg = "a head of more than 64 KiB"
-        raise ValueError(msg)
-    first, *lines = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
-    version, _, rest = first.partition(" ")
-    code = rest[:3]
-    if version not in ("HTTP/1.1", "HTTP/1.0") or not code.isdigit():
-        msg = "no HTTP status line"
-        raise ValueError(msg)
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            msg = "a header without a colon"
-            raise ValueError(msg)
-        headers[name.strip().lower()] = value.strip()
-    connection = headers.get("connection", "").lower()
-    lasting = "close" not in connection and (version == "HTTP/1.1" or "keep-alive" in connection)
-    return int(code), headers, lasting
+    def _fail(self, error: Exception) -> None:
+        if self._answer is None or self._answer.done():
+            return
+        lost = isinstance(error, OSError | EOFError)
+        self._answer.set_exception(_Stale() if lost and self._kept and not self._reader.begun else error)
