@@ -103,7 +103,8 @@ class Watching(Counted):
 
 @pytest.fixture
 def gateway(tmp_path):
-    with serving(tmp_path, make_policy(deposit_units=64.0, debt_cap_units=64.0, free_units=64.0), Watching()) as running:
+    policy = make_policy(deposit_units=64.0, debt_cap_units=64.0, free_units=64.0)
+    with serving(tmp_path, policy, Watching()) as running:
         yield running
 
 

@@ -1,8 +1,8 @@
 """Who may pass: account keys, challenges, proofs, and the store's admission, one after the other.
 
 Everything here is cheap on purpose. A request without a proof costs at most one read of
-the store; a bad proof is refused before anything is written; no model and no estimator
-runs before the store has claimed the payment.
+the store; a bad proof is refused before anything is written; where something is due, no
+model and no estimator runs before the store has claimed the payment.
 """
 
 from __future__ import annotations

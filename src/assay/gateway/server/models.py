@@ -18,6 +18,7 @@ __all__ = [
     "Redeemed",
     "ServerView",
     "TensorView",
+    "VolumeView",
 ]
 
 Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._~+@-]*$")]
@@ -92,6 +93,22 @@ class NewAccount(BaseModel):
     deposit_units: float
 
 
+class VolumeView(BaseModel):
+    """What an account's customer was answered, where the policy prices by volume."""
+
+    items: Annotated[
+        int, Field(description="answered items that count now; old ones count in part, repeats do not")
+    ]
+    factor: Annotated[float, Field(description="times the usual price for the next item, at least 1")]
+    free_items: Annotated[
+        float | None, Field(description="count up to which the factor is 1; null if it always is")
+    ]
+    limit_items: Annotated[
+        float | None, Field(description="count above which nothing is answered (429); null if there is none")
+    ]
+    half_life_days: Annotated[float, Field(description="time after which past items count half")]
+
+
 class AccountView(BaseModel):
     """What an account may see of itself; debts are rounded up to whole price steps."""
 
@@ -102,6 +119,9 @@ class AccountView(BaseModel):
     credit_units: float
     due_units: float
     deposit_due_units: float
+    volume: Annotated[
+        VolumeView | None, Field(description="null where prices do not depend on the volume")
+    ] = None
 
 
 class PolicyView(BaseModel):

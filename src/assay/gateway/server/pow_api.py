@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Header, Response
 
 from assay.gateway.account import AccountState
+from assay.gateway.pricing.standing import standing
 from assay.gateway.server.gate import Asked, Caller
 from assay.gateway.server.models import (
     AccountView,
@@ -17,6 +18,7 @@ from assay.gateway.server.models import (
     PolicyView,
     Redeemed,
     RedeemRequest,
+    VolumeView,
     problem_responses,
 )
 from assay.gateway.server.problems import BadQuery, NotFound, OverBudget, Replayed, Unauthorised
@@ -179,4 +181,19 @@ def _view(gateway: Gateway, state: AccountState) -> AccountView:
         credit_units=state.credit,
         due_units=shown,
         deposit_due_units=gateway.rule.deposit_due(state),
+        volume=_volume(gateway, state),
+    )
+
+
+def _volume(gateway: Gateway, state: AccountState) -> VolumeView | None:
+    """Return what counts for the account's customer: over all its accounts, none of them named."""
+    found = standing(gateway.policy, state)
+    if found is None:
+        return None
+    return VolumeView(
+        items=round(found.items),
+        factor=found.factor,
+        free_items=found.free_items,
+        limit_items=found.limit_items,
+        half_life_days=found.half_life_days,
     )
