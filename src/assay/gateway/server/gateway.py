@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from assay.gateway.keys import Clock
 from assay.gateway.policy import check_step
 from assay.gateway.pricing import open_rule
 from assay.gateway.server.ahead import Ahead
+from assay.gateway.server.allowance import Allowance
 from assay.gateway.server.body import BodyReader
 from assay.gateway.server.gate import Asked, Caller, Gate
 from assay.gateway.server.meter import Meter
@@ -71,8 +71,7 @@ class Gateway:
     make_parts
         Opens what another policy names; without it `adopt` takes policies that name nothing.
     ahead
-        Whether questions of accounts in good standing go to the server behind while the store
-        still writes; see `assay.gateway.server.ahead`.
+        Whether questions may be `~assay.gateway.server.ahead` of the books.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Gateway:
         # One at a time: each memory-hard try takes megabytes.
         self._verifier = ThreadPoolExecutor(1, thread_name_prefix="verify")
         self._busy: Counter[str] = Counter()
-        self._issued, self._refilled = limits.challenges_hz, time.monotonic()
+        self._challenges = Allowance(limits.challenges_hz)
         self._adopting = asyncio.Lock()
         self._sweeper: asyncio.Task[None] | None = None
         self.draining = False
@@ -328,13 +327,9 @@ class Gateway:
         Unavailable
             If too many were issued within the last second.
         """
-        now, rate = time.monotonic(), self.policy.limits.challenges_hz
-        self._issued = min(rate, self._issued + (now - self._refilled) * rate)
-        self._refilled = now
-        if self._issued < 1.0:
+        if not self._challenges.take(self.policy.limits.challenges_hz):
             msg = "too many challenges are asked for; try again soon"
             raise Unavailable(msg, reason="challenges")
-        self._issued -= 1.0
 
     def payment(
         self, caller: Caller, state: AccountState | None, units: float, asked: Asked, *, deposit: bool
@@ -376,8 +371,7 @@ class Gateway:
 
     async def over_budget(self, account_id: str, admission: Admission) -> None:
         """Raise an alarm for an account that meets a budget, once a day for each kind of refusal."""
-        now = self.clock()
-        today = now // _DAY * _DAY
+        today = (now := self.clock()) // _DAY * _DAY
         known = (account_id, admission.decision, today)
         if known in self._told or admission.state is None:
             return
