@@ -155,6 +155,29 @@ def test_batch_order_and_number_of_walks_change_nothing(digits):
     assert not torch.equal(other.distances, whole.distances)
 
 
+@pytest.mark.parametrize("clean", [True, False])
+def test_blocks_change_nothing_and_what_was_sent_is_never_overwritten(digits, monkeypatch, clean):
+    net, data = digits
+    runs = []
+
+    class Keeper(TorchModel):
+        def labels(self, x):
+            kept.append((x, x.clone()))
+            return super().labels(x)
+
+    walk = BlindWalk(**{**WALK.__dict__, "clean": clean, "batch_rows": 50})
+    for block in (2**18, 3 * data.x[0].numel(), 1):
+        monkeypatch.setattr("assay.evidence.dataset_inference.blind_walk._BLOCK", block)
+        kept = []
+        found = walk.embed(Ledger(Keeper(net), Access.LABELS), data.x[:8], data.y[:8], UNIT, rng=1)
+        assert all(torch.equal(sent, copy) for sent, copy in kept)
+        runs.append((found, torch.cat([copy for _, copy in kept])))
+    for found, sent in runs[1:]:
+        assert torch.equal(sent, runs[0][1])
+        assert torch.equal(found.distances, runs[0][0].distances)
+        assert torch.equal(found.queries_per_point, runs[0][0].queries_per_point)
+
+
 def test_distances_are_norms_of_the_clipped_move_inside_the_box(digits):
     net, data = digits
     seen = []

@@ -170,7 +170,7 @@ class BatchedModel(ABC):
             if answer.labels is not None:
                 parts.append(check_labels(answer.labels, len(batch), self.num_classes, self.name))
             else:
-                parts.append(self._probabilities(answer, len(batch)).argmax(1))
+                parts.append(self._largest(answer, len(batch)))
         return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
 
     def scores(self, x: Tensor) -> Tensor:
@@ -208,6 +208,14 @@ class BatchedModel(ABC):
             raise InvalidInput(msg)
         scores = self._scale.probabilities(answer.scores)
         return check_scores(scores, rows, self.num_classes, self.name, complete=self.complete_scores)
+
+    def _largest(self, answer: Answer, rows: int) -> Tensor:
+        """Return the classes of the largest scores; logits have the order of their probabilities."""
+        raw = answer.scores
+        plain = raw is not None and self._scale.outputs == "logits" and raw.shape == (rows, self.num_classes)
+        if raw is None or not plain or not bool(torch.isfinite(raw).all()):
+            return self._probabilities(answer, rows).argmax(1)  # or what is wrong with them
+        return raw.argmax(1)
 
     def _answers(self, x: Tensor) -> Iterator[tuple[Tensor, Answer]]:
         check_inputs(x, self.input_shape, self.name)

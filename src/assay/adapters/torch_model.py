@@ -251,12 +251,13 @@ def save_model(
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    flags = [(part, part.training) for part in module.modules()]
-    if any(training for _, training in flags):
+    # Only what was training is switched: writing every flag for every batch costs more than a small network.
+    training = [part for part in module.modules() if part.training]
+    if training:
         module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for part, training in flags:
-            part.training = training
+        for part in training:
+            part.training = True

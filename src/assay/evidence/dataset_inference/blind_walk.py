@@ -22,6 +22,8 @@ __all__ = ["BlindWalk", "WalkEmbedding"]
 
 # Directions of the rays in flight are kept; this many numbers of them at most (256 MiB).
 _HELD = 2**26
+# Points are computed this many numbers at a time (1 MiB): all passes but the first find them in cache.
+_BLOCK = 2**18
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ class _Walk:
         count, dimension, rays = len(x), x.shape[1], config.rays
         slots = max(rays, min(config.batch_rows, _HELD // max(1, dimension), count * rays))
         self.directions = torch.empty(slots, dimension)
+        self.block = max(1, _BLOCK // max(1, dimension))  # rows
         self.free = np.arange(slots)
         self.active = np.empty(0, dtype=np.int64)  # slots in flight
         # Per slot: point, ray, last step known right, first known wrong, step asked, labels spent.
@@ -270,11 +273,12 @@ class _Walk:
                 self._start(fresh)
                 fresh = fresh[:0]
             asked = len(self.active)
-            batch = self._points(self.active)
-            if len(fresh):
-                batch = torch.cat([batch, self.x[fresh]])
+            # A new tensor each round, as a model may keep what it was sent.
+            batch = torch.empty(asked + len(fresh), self.x.shape[1])
             if not len(batch):
                 return
+            self._fill(batch[:asked], self.active)
+            batch[asked:] = self.x[fresh]
             answers = self.oracle.labels(batch.reshape(-1, *self.oracle.input_shape)).numpy()
             self._advance(answers[:asked])
             self.queries[fresh] += 1
@@ -294,16 +298,19 @@ class _Walk:
     def _start(self, fresh: np.ndarray) -> None:
         """Put all rays of the points ``fresh`` in flight."""
         rays, last = self.config.rays, self.config.steps
-        for point in fresh:
-            slots, self.free = self.free[:rays], self.free[rays:]
-            self.active = np.concatenate([self.active, slots])
-            self.point[slots], self.ray[slots] = point, np.arange(rays)
-            self.low_step[slots], self.high_step[slots], self.spent[slots] = 0, last + 1, 0
-            # A point that is wrong already leaves its class at step 1, as a rule; otherwise the far end
-            # tells most: walks that never leave cost one label.
-            near = self.config.search == "linear" or (self.config.clean and not self.correct[point])
-            self.step[slots] = 1 if near else last
-            self.directions[slots] = torch.from_numpy(self._draw(point))
+        count = len(fresh) * rays
+        slots, self.free = self.free[:count], self.free[count:]
+        self.active = np.concatenate([self.active, slots])
+        self.point[slots], self.ray[slots] = fresh.repeat(rays), np.tile(np.arange(rays), len(fresh))
+        self.low_step[slots], self.high_step[slots], self.spent[slots] = 0, last + 1, 0
+        # A point that is wrong already leaves its class at step 1, as a rule; otherwise the far end
+        # tells most: walks that never leave cost one label.
+        near = np.full(len(fresh), self.config.search == "linear")
+        if self.config.clean:
+            near |= ~self.correct[fresh]
+        self.step[slots] = np.where(near, 1, last).repeat(rays)
+        for point, mine in zip(fresh, slots.reshape(-1, rays), strict=True):
+            self.directions[torch.from_numpy(mine)] = torch.from_numpy(self._draw(point))
 
     def _draw(self, point: int) -> np.ndarray:
         """Return the directions of one point, float32 ``[walks * norms, d]``, walk-major."""
@@ -315,21 +322,28 @@ class _Walk:
             key = hashlib.sha256(f"blind-walk|{self.seed}|{norm}|{content}".encode()).digest()[:16]
             source = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
             if norm == "linf":
-                drawn = 2 * source.random((walks, dimension), dtype=np.float32) - 1
+                drawn = source.random((walks, dimension), dtype=np.float32)
+                drawn *= 2
+                drawn -= 1
             elif norm == "l2":
                 drawn = source.standard_normal((walks, dimension), dtype=np.float32)
             else:  # the difference of two exponential variables is Laplacian, and half the price
                 pair = source.standard_exponential((walks, 2, dimension), dtype=np.float32)
                 drawn = pair[:, 0] - pair[:, 1]
-            noise[:, column] = drawn * np.float32(self.config.scales[NORMS.index(norm)] * self.width)
+            scale = np.float32(self.config.scales[NORMS.index(norm)] * self.width)
+            np.multiply(drawn, scale, out=noise[:, column])
         return noise.reshape(-1, dimension)
 
-    def _points(self, slots: np.ndarray) -> Tensor:
-        """Return the points at the current steps, clipped, ``[len(slots), d]``."""
-        moved = self.directions.index_select(0, torch.from_numpy(slots))
-        moved *= torch.from_numpy(self.step[slots]).float().unsqueeze(1)
-        moved += self.x.index_select(0, torch.from_numpy(self.point[slots]))
-        return moved.clamp_(self.low, self.high)
+    def _fill(self, batch: Tensor, slots: np.ndarray) -> None:
+        """Write the points at the current steps, clipped, into ``batch``, ``[len(slots), d]``."""
+        rays, points = torch.from_numpy(slots), torch.from_numpy(self.point[slots])
+        steps = torch.from_numpy(self.step[slots]).float().unsqueeze(1)
+        for start in range(0, len(slots), self.block):
+            rows = slice(start, start + self.block)
+            moved = torch.index_select(self.directions, 0, rays[rows], out=batch[rows])
+            moved *= steps[rows]
+            moved += self.x.index_select(0, points[rows])
+            moved.clamp_(self.low, self.high)
 
     def _advance(self, answers: np.ndarray) -> None:
         """Use the answers to the active rays' steps; finished rays leave."""
@@ -353,10 +367,14 @@ class _Walk:
         np.add.at(self.queries, point, self.spent[slots])
         np.subtract.at(self.open, point, 1)
         for column in range(len(norms)):
-            mine = ray % len(norms) == column
-            moves = self._points(slots[mine]) - self.x[point[mine]]
-            walk = torch.from_numpy(ray[mine] // len(norms))
-            self.distance[point[mine], walk, column] = distances(moves, norms[column : column + 1])[:, 0]
+            mine = np.flatnonzero(ray % len(norms) == column)
+            for start in range(0, len(mine), self.block):
+                part = mine[start : start + self.block]
+                moves = torch.empty(len(part), self.x.shape[1])
+                self._fill(moves, slots[part])
+                moves -= self.x[point[part]]
+                length = distances(moves, norms[column : column + 1])[:, 0]
+                self.distance[point[part], ray[part] // len(norms), column] = length
 
     def result(self) -> WalkEmbedding:
         """Return what the walks of the admitted points found."""
