@@ -162,6 +162,6 @@ def test_a_pickle_in_place_of_the_tensors(bundle):
 
 
 def test_an_enormous_manifest_is_not_read(bundle, monkeypatch):
-    monkeypatch.setattr("assay.evidence.bundle._LARGEST_MANIFEST", 10)
+    monkeypatch.setattr("assay.manifest._LARGEST_MANIFEST", 10)
     with pytest.raises(InvalidInput, match="larger than any manifest"):
         read_bundle(bundle)
