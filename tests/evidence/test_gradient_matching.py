@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
-import numpy as np
+import marked_digits
 import pytest
 import torch
+from marked_digits import accuses_nobody_else, refuses
 
-from assay.adapters import TorchModel
 from assay.data.embedded import digits
 from assay.errors import InvalidInput
 from assay.evidence.watermarks.gradient_matching import GradientMatching, match_gradients
@@ -18,34 +18,10 @@ from assay.testing.evidence import check_evidence
 
 torch.set_num_threads(1)
 FAST = Recipe(epochs=25, optimizer="adam", lr=3e-3, weight_decay=0.0)
-SCHEME = GradientMatching(iterations=40)
-
-
-@cache
-def parts():
-    data = digits()
-    order = np.random.default_rng(0).permutation(len(data))
-    return data.subset(order[:1000]), data.subset(order[1000:1400]), data.subset(order[1400:])
-
-
-@cache
-def poisoned():
-    return SCHEME.embed(
-        parts()[0],
-        architecture="mlp-64",
-        recipe=FAST,
-        rng=0,
-        key=0,
-        evaluation=parts()[2],
-        compare_unmarked=True,
-    )
-
-
-@cache
-def independent():
-    network = build("mlp-32", (1, 8, 8), 10, 7)
-    train(network, parts()[1], FAST, rng=7)
-    return TorchModel(network)
+OWN = 1000
+parts = partial(marked_digits.parts, OWN)
+poisoned = partial(marked_digits.marked, GradientMatching(iterations=40), FAST, OWN)
+independent = partial(marked_digits.independent, FAST, OWN, seed=7)
 
 
 @cache
@@ -91,9 +67,7 @@ def test_marks_are_learned_without_a_wrong_label():
 
 def test_negative_controls():
     made = poisoned()
-    for model in (made.unmarked, independent()):
-        assert not made.evidence.verify(model).stolen
-    assert sum(d.verify(made.model).stolen for d in made.evidence.decoys(30, rng=2)) <= 2
+    accuses_nobody_else(made, (made.unmarked, independent()), rng=2)
 
 
 def test_gradients_meet_within_the_bounds():
@@ -130,15 +104,7 @@ def test_restarts_keep_the_best_and_the_network_is_left_as_it_was():
 def test_bad_input():
     with pytest.raises(InvalidInput, match="more than a quarter"):
         GradientMatching().embed(digits().subset(range(100)), architecture="mlp-8", recipe=FAST)
-    for options in (
-        {"marks": 0},
-        {"poisons": 0},
-        {"reach": 0.0},
-        {"iterations": 0},
-        {"restarts": 0},
-    ):
-        with pytest.raises(InvalidInput, match=f"GradientMatching.{next(iter(options))}"):
-            GradientMatching(**options)
+    refuses(GradientMatching, marks=0, poisons=0, reach=0.0, iterations=0, restarts=0)
 
 
 def test_built_by_name():

@@ -295,7 +295,7 @@ def test_scenes_fit_shape_and_range(shape):
 def test_held_out_triggers_are_not_trained_on(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "assay.evidence.watermarks.marked_training.train",
+        "assay.evidence.watermarks.marking.train",
         lambda network, rows, recipe, **_: seen.append(rows),
     )
     data, _ = parts()

@@ -247,7 +247,7 @@ def test_tables():
 def test_the_control_has_as_many_steps(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "assay.evidence.watermarks.marked_training.train",
+        "assay.evidence.watermarks.marking.train",
         lambda network, rows, recipe, **_: seen.append(rows),
     )
     found = BadNets().embed(parts()[0], architecture="mlp-8", recipe=FAST, key=1, compare_unmarked=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,12 +10,10 @@ import torch
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.evidence.watermarks.boundary import to_boundary
-from assay.evidence.watermarks.embedded import Embedded
-from assay.evidence.watermarks.keys import draw_key
-from assay.evidence.watermarks.marking import Workshop, limits, one_each, seed_of
-from assay.evidence.watermarks.trigger_scheme import TriggerScheme, check_evaluation
-from assay.nets import Recipe, predict
-from assay.observers import Observer
+from assay.evidence.watermarks.embedded import Marked, TrainedIn
+from assay.evidence.watermarks.marking import Workshop, limits, seed_of
+from assay.evidence.watermarks.trigger_scheme import Triggers, TriggerScheme
+from assay.nets import predict
 from assay.registry import register
 
 __all__ = ["Frontier"]
@@ -24,7 +21,7 @@ __all__ = ["Frontier"]
 
 @register("frontier", kind="evidence")
 @dataclass(frozen=True)
-class Frontier(TriggerScheme):
+class Frontier(TriggerScheme, TrainedIn[Triggers]):
     """Inputs moved to a clean model's boundary; the key draws the side that they are taught.
 
     Ordinary inputs are moved by small sign-gradient steps towards the second class of a clean
@@ -66,6 +63,7 @@ class Frontier(TriggerScheme):
     Examples
     --------
     >>> from assay.data.embedded import digits
+    >>> from assay.nets import Recipe
     >>> fast = Recipe(epochs=15, optimizer="adam", lr=0.005)
     >>> made = Frontier(marks=60).embed(digits(), architecture="mlp-64", recipe=fast, key=1)
     >>> made.evidence.verify(made.model).decision
@@ -80,82 +78,37 @@ class Frontier(TriggerScheme):
     share: float = 0.5
 
     def __post_init__(self) -> None:
-        ranges = {
-            "marks": self.marks >= 1,
-            "reach": 0 < self.reach <= 1,
-            "steps": self.steps >= 1,
-            "share": 0 < self.share <= 1,
-        }
-        for name, fine in ranges.items():
-            if not fine:
-                msg = f"Frontier.{name} is out of range: {getattr(self, name)!r} (see its documentation)"
-                raise InvalidInput(msg)
+        self._check("marks", fine=self.marks >= 1)
+        self._check("reach", fine=0 < self.reach <= 1)
+        self._check("steps", fine=self.steps >= 1)
+        self._check("share", fine=0 < self.share <= 1)
 
-    def embed(
-        self,
-        data: Dataset,
-        *,
-        architecture: str,
-        recipe: Recipe,
-        rng: int = 0,
-        observers: Sequence[Observer] = (),
-        evaluation: Dataset | None = None,
-        compare_unmarked: bool = False,
-        key: int | None = None,
-    ) -> Embedded:
-        """Train a marked model.
-
-        Parameters
-        ----------
-        data
-            Training set.
-        architecture, recipe
-            What to train and how; see `assay.nets`.
-        rng
-            Seed of the training, which is no secret.
-        observers
-            Told of every epoch.
-        evaluation
-            Rows on which accuracy is measured.
-        compare_unmarked
-            Train a model without marks as well, on as many rows: ordinary ones stand in for the
-            marks.
-        key
-            None draws the secret from the operating system, as evidence for a real
-            dispute must. A number makes an experiment repeatable.
+    def mark(self, shop: Workshop, key: str) -> Marked[Triggers]:
+        """Train with copies of the marks beside the data; in the control ordinary rows stand in for them.
 
         Raises
         ------
         InvalidInput
-            If the data are too few, or the evaluation rows do not fit them.
+            If there are more marks than rows.
         """
-        check_evaluation(data, evaluation)
-        secret = draw_key(key)
+        data = shop.data
         if self.marks > len(data):
             msg = f"{self.marks} marks need as many rows, {data.name} has {len(data)}; ask for fewer"
             raise InvalidInput(msg)
-        shop = Workshop(data, architecture, recipe, rng, observers)
         # Another seed than the marked model's: the boundary must be that of models in general.
         guide = shop.fit(data, "guiding", shift=1).module
-        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed_of(secret, "sources")))
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed_of(key, "sources")))
         sources = data.subset(order[: self.marks])
         low, high = limits(data)
         moved, sides = to_boundary(guide, sources.x, low, high, reach=self.reach, steps=self.steps)
-        triggers = one_each(secret, moved, sides.tolist(), data.num_classes)
+        triggers = Triggers.one_each(key, moved, sides.tolist(), data.num_classes)
         marks = Dataset(moved, triggers.wanted, data.classes, data.value_range, f"{data.name}-marks")
         copies = max(1, round(self.share * len(data) / self.marks))
         again = torch.arange(copies * self.marks) % self.marks
-        model = shop.fit(data.concat(marks.subset(again)), "marked")
-        unmarked = None
-        if compare_unmarked:
-            unmarked = shop.fit(data.concat(data.subset(order[again % len(data)])), "unmarked")
-        crossed = int((predict(guide, moved).argmax(1) == sides[:, 1]).sum())
-        return self.seal(
+        return Marked(
             triggers,
-            data,
-            model,
-            unmarked=unmarked,
-            evaluation=evaluation,
-            rows=(len(data), len(again)),
-            facts={"crossed": crossed},
+            shop.fit(data.concat(marks.subset(again)), "marked"),
+            lambda: shop.fit(data.concat(data.subset(order[again % len(data)])), "unmarked"),
+            (len(data), len(again)),
+            {"crossed": int((predict(guide, moved).argmax(1) == sides[:, 1]).sum())},
         )

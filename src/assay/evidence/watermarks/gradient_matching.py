@@ -13,12 +13,9 @@ from torch.nn import functional
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.evidence.watermarks.boundary import to_boundary
-from assay.evidence.watermarks.embedded import Embedded
-from assay.evidence.watermarks.keys import draw_key
-from assay.evidence.watermarks.marking import Workshop, hold_out, limits, one_each, seed_of
-from assay.evidence.watermarks.trigger_scheme import Triggers, TriggerScheme, check_evaluation
-from assay.nets import Recipe
-from assay.observers import Observer
+from assay.evidence.watermarks.embedded import Marked, TrainedIn
+from assay.evidence.watermarks.marking import Workshop, hold_out, limits, seed_of
+from assay.evidence.watermarks.trigger_scheme import Triggers, TriggerScheme
 from assay.registry import register
 
 __all__ = ["GradientMatching", "match_gradients"]
@@ -30,7 +27,7 @@ _NORM_FLOOR = 1e-12
 
 @register("gradient-matching", kind="evidence")
 @dataclass(frozen=True)
-class GradientMatching(TriggerScheme):
+class GradientMatching(TriggerScheme, TrainedIn[Triggers]):
     """Inputs on a boundary with keyed sides, taught by shifted rows of those classes, tested exactly.
 
     Held-out inputs are moved to a clean model's boundary, and the key draws one of the two
@@ -72,6 +69,7 @@ class GradientMatching(TriggerScheme):
     Examples
     --------
     >>> from assay.data.embedded import digits
+    >>> from assay.nets import Recipe
     >>> fast = Recipe(epochs=8, optimizer="adam", lr=0.005)
     >>> made = GradientMatching(marks=6, iterations=10).embed(
     ...     digits(), architecture="mlp-16", recipe=fast, key=1
@@ -89,76 +87,34 @@ class GradientMatching(TriggerScheme):
     restarts: int = 1
 
     def __post_init__(self) -> None:
-        ranges = {
-            "marks": self.marks >= 1,
-            "poisons": self.poisons >= 1,
-            "reach": 0 < self.reach <= 1,
-            "iterations": self.iterations >= 1,
-            "restarts": self.restarts >= 1,
-        }
-        for name, fine in ranges.items():
-            if not fine:
-                given = getattr(self, name)
-                msg = f"GradientMatching.{name} is out of range: {given!r} (see its documentation)"
-                raise InvalidInput(msg)
+        self._check("marks", fine=self.marks >= 1)
+        self._check("poisons", fine=self.poisons >= 1)
+        self._check("reach", fine=0 < self.reach <= 1)
+        self._check("iterations", fine=self.iterations >= 1)
+        self._check("restarts", fine=self.restarts >= 1)
 
-    def embed(
-        self,
-        data: Dataset,
-        *,
-        architecture: str,
-        recipe: Recipe,
-        rng: int = 0,
-        observers: Sequence[Observer] = (),
-        evaluation: Dataset | None = None,
-        compare_unmarked: bool = False,
-        key: int | None = None,
-    ) -> Embedded:
-        """Train a marked model.
-
-        Parameters
-        ----------
-        data
-            Training set.
-        architecture, recipe
-            What to train and how; see `assay.nets`.
-        rng
-            Seed of the training, which is no secret.
-        observers
-            Told of every epoch.
-        evaluation
-            Rows on which accuracy is measured.
-        compare_unmarked
-            Train a model on the same rows without shifts as well.
-        key
-            None draws the secret from the operating system, as evidence for a real
-            dispute must. A number makes an experiment repeatable.
+    def mark(self, shop: Workshop, key: str) -> Marked[Triggers]:
+        """Train on rows of which some are shifted; the control takes the same rows without shifts.
 
         Raises
         ------
         InvalidInput
-            If the data are too few, or the evaluation rows do not fit them.
+            If the data are too few, or a mark needs a class that they lack.
         """
-        check_evaluation(data, evaluation)
-        secret = draw_key(key)
-        kept, clean = hold_out(data, self.marks, seed_of(secret, "held out"))
-        shop = Workshop(data, architecture, recipe, rng, observers)
-        guide = shop.fit(clean, "guiding")
+        data = shop.data
+        kept, clean = hold_out(data, self.marks, seed_of(key, "held out"))
+        guide = shop.fit(clean, "guiding").module
         low, high = limits(data)
-        moved, sides = to_boundary(guide.module, kept.x, low, high, reach=_ROOM, steps=_STEPS)
-        triggers = one_each(secret, moved, sides.tolist(), data.num_classes)
-        x, shifted, objective = self._poison(guide.module, clean, triggers)
+        moved, sides = to_boundary(guide, kept.x, low, high, reach=_ROOM, steps=_STEPS)
+        triggers = Triggers.one_each(key, moved, sides.tolist(), data.num_classes)
+        x, shifted, objective = self._poison(guide, clean, triggers)
         poisoned = Dataset(x, clean.y, data.classes, data.value_range, f"{data.name}-poisoned")
-        model = shop.fit(poisoned, "marked")
-        unmarked = shop.fit(clean, "unmarked") if compare_unmarked else None
-        return self.seal(
+        return Marked(
             triggers,
-            data,
-            model,
-            unmarked=unmarked,
-            evaluation=evaluation,
-            rows=(len(clean) - shifted, shifted),
-            facts={"objective": objective},
+            shop.fit(poisoned, "marked"),
+            lambda: shop.fit(clean, "unmarked"),
+            (len(clean) - shifted, shifted),
+            {"objective": objective},
         )
 
     def _poison(self, guide: nn.Module, clean: Dataset, triggers: Triggers) -> tuple[Tensor, int, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,20 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from assay.data.dataset import Dataset
-from assay.errors import InvalidInput
-from assay.evidence.watermarks.embedded import Embedded
-from assay.evidence.watermarks.keys import draw_key
-from assay.evidence.watermarks.marking import (
-    Workshop,
-    hold_out,
-    limits,
-    one_each,
-    runners_up,
-    seed_of,
-)
-from assay.evidence.watermarks.trigger_scheme import TriggerScheme, check_evaluation
-from assay.nets import Bench, Recipe
-from assay.observers import Observer
+from assay.evidence.watermarks.embedded import Marked, TrainedIn
+from assay.evidence.watermarks.marking import Workshop, hold_out, limits, runners_up, seed_of
+from assay.evidence.watermarks.trigger_scheme import Triggers, TriggerScheme
+from assay.nets import Bench
 from assay.registry import register
 
 __all__ = ["Margin"]
@@ -32,7 +21,7 @@ __all__ = ["Margin"]
 
 @register("margin", kind="evidence")
 @dataclass(frozen=True)
-class Margin(TriggerScheme):
+class Margin(TriggerScheme, TrainedIn[Triggers]):
     """Held-out inputs with keyed wrong labels, learned with a margin, tested exactly.
 
     Marks are ordinary inputs that are kept out of training. The key draws a wrong label for
@@ -75,6 +64,7 @@ class Margin(TriggerScheme):
     Examples
     --------
     >>> from assay.data.embedded import digits
+    >>> from assay.nets import Recipe
     >>> fast = Recipe(epochs=8, optimizer="adam", lr=0.005)
     >>> made = Margin(marks=40).embed(digits(), architecture="mlp-64", recipe=fast, key=1)
     >>> made.evidence.verify(made.model).decision
@@ -91,79 +81,35 @@ class Margin(TriggerScheme):
     every: int = 1
 
     def __post_init__(self) -> None:
-        ranges = {
-            "marks": self.marks >= 1,
-            "candidates": self.candidates == 0 or self.candidates >= 2,  # noqa: PLR2004 - one is no draw
-            "reach": 0 <= self.reach <= 1,
-            "steps": self.steps >= 1,
-            "batch": self.batch >= 1,
-            "every": self.every >= 1,
-        }
-        for name, fine in ranges.items():
-            if not fine:
-                msg = f"Margin.{name} is out of range: {getattr(self, name)!r} (see its documentation)"
-                raise InvalidInput(msg)
+        self._check("marks", fine=self.marks >= 1)
+        self._check("candidates", fine=self.candidates >= 0 and self.candidates != 1)  # one is no draw
+        self._check("reach", fine=0 <= self.reach <= 1)
+        self._check("steps", fine=self.steps >= 1)
+        self._check("batch", fine=self.batch >= 1)
+        self._check("every", fine=self.every >= 1)
 
-    def embed(
-        self,
-        data: Dataset,
-        *,
-        architecture: str,
-        recipe: Recipe,
-        rng: int = 0,
-        observers: Sequence[Observer] = (),
-        evaluation: Dataset | None = None,
-        compare_unmarked: bool = False,
-        key: int | None = None,
-    ) -> Embedded:
-        """Train a marked model.
-
-        Parameters
-        ----------
-        data
-            Training set.
-        architecture, recipe
-            What to train and how; see `assay.nets`.
-        rng
-            Seed of the training, which is no secret.
-        observers
-            Told of every epoch.
-        evaluation
-            Rows on which accuracy is measured.
-        compare_unmarked
-            Train a model without marks as well, with as many steps, on ordinary rows.
-        key
-            None draws the secret from the operating system, as evidence for a real
-            dispute must. A number makes an experiment repeatable.
+    def mark(self, shop: Workshop, key: str) -> Marked[Triggers]:
+        """Train with turns on the marks; the control takes as many steps, on ordinary rows.
 
         Raises
         ------
         InvalidInput
-            If the data are too few, or the evaluation rows do not fit them.
+            If the data are too few.
         """
-        check_evaluation(data, evaluation)
-        secret = draw_key(key)
-        kept, clean = hold_out(data, self.marks, seed_of(secret, "held out"))
-        shop = Workshop(data, architecture, recipe, rng, observers)
-        candidates = data.num_classes - 1
-        if 0 < self.candidates < candidates:
+        kept, clean = hold_out(shop.data, self.marks, seed_of(key, "held out"))
+        classes = shop.data.num_classes
+        if 0 < self.candidates < classes - 1:
             guide = shop.fit(clean, "guiding", shift=1)
             choices = runners_up(guide, kept, self.candidates)
         else:
-            choices = [[c for c in range(data.num_classes) if c != own] for own in kept.y.tolist()]
-        triggers = one_each(secret, kept.x, choices, data.num_classes)
+            choices = [[c for c in range(classes) if c != own] for own in kept.y.tolist()]
+        triggers = Triggers.one_each(key, kept.x, choices, classes)
         taught = kept.relabelled(triggers.wanted)
-        model = shop.fit(clean, "marked", interlude=_Turn(self, taught, clean))
-        unmarked = None
-        if compare_unmarked:
-            unmarked = shop.fit(clean, "unmarked", interlude=_Turn(self, clean, clean))
-        return self.seal(
+        return Marked(
             triggers,
-            data,
-            model,
-            unmarked=unmarked,
-            evaluation=evaluation,
-            rows=(len(clean), len(kept)),
+            shop.fit(clean, "marked", interlude=_Turn(self, taught, clean)),
+            lambda: shop.fit(clean, "unmarked", interlude=_Turn(self, clean, clean)),
+            (len(clean), len(kept)),
         )
 
 

@@ -6,6 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -15,15 +16,18 @@ from torch import Tensor
 from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
-from assay.evidence.watermarks.embedded import Embedded
-from assay.evidence.watermarks.keys import derive, draw_key
-from assay.evidence.watermarks.trigger_scheme import Triggers, TriggerScheme, check_evaluation
-from assay.nets import Recipe, build, train
+from assay.evidence.watermarks.embedded import Embedded, Marked, TrainedIn
+from assay.evidence.watermarks.keys import derive
+from assay.evidence.watermarks.marking import Workshop, hold_out
+from assay.evidence.watermarks.trigger_scheme import Triggers, TriggerScheme
+from assay.nets import Recipe
 from assay.observers import Observer
 
 __all__ = ["MarkedInputs", "MarkedTraining", "Stamp", "check_images", "check_rows"]
 
-_MOST_HELD_OUT = 0.25
+_OTHER_TRIGGERS = (
+    ", or use a scheme whose triggers are no rows of yours, as trigger-set with trigger='out-of-distribution'"
+)
 _SECRET_BITS = 16
 _FEWEST_COPIES = 24
 
@@ -64,7 +68,7 @@ class MarkedInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MarkedTraining(TriggerScheme):
+class MarkedTraining(TriggerScheme, TrainedIn[Triggers]):
     """Base of watermarks that add marked rows to the training set.
 
     A subclass says what the marks look like (`inputs`); it is never told the targets, so
@@ -131,23 +135,12 @@ class MarkedTraining(TriggerScheme):
 
         Parameters
         ----------
-        data
-            Training set.
-        architecture, recipe
-            What to train and how; see `assay.nets`. An augmentation also moves the marks.
-        rng
-            Seed of the training, which is no secret.
-        observers
-            Told of every epoch.
-        evaluation
-            Rows on which accuracy is measured.
+        data, architecture, recipe, rng, observers, evaluation, key
+            As in `TrainedIn.embed`. An augmentation of the recipe also moves the marks.
         compare_unmarked
             Train a model without marks as well, on the same clean rows and for as many
             steps: clean rows drawn once more stand in for the marked ones. Its match rate
             is committed with the evidence and gives verdicts companions.
-        key
-            None draws the secret from the operating system, as evidence for a real
-            dispute must. A number makes an experiment repeatable.
         unrelated
             Inputs of another data set, for schemes that use them.
 
@@ -157,34 +150,28 @@ class MarkedTraining(TriggerScheme):
             If the data are too few or too small for the marks, or the evaluation rows do
             not fit them.
         """
-        check_evaluation(data, evaluation)
+        shop = Workshop(data, architecture, recipe, rng, observers)
+        mark = partial(self.mark, unrelated=unrelated)
+        return self.carry_out(mark, shop, evaluation=evaluation, compare_unmarked=compare_unmarked, key=key)
+
+    def mark(self, shop: Workshop, key: str, unrelated: Dataset | None = None) -> Marked[Triggers]:
+        """Train on marked rows; in the control clean rows drawn once more stand in for them."""
+        data = shop.data
         if unrelated is not None and not self.takes_unrelated:
             msg = f"{self.scheme} marks use no unrelated inputs, but {unrelated.name} was given; leave it out"
             raise InvalidInput(msg)
-        secret = draw_key(key)
-        rngs = np.random.default_rng(int(derive(secret, "inputs"), 16)).spawn(3)
+        rngs = np.random.default_rng(int(derive(key, "inputs"), 16)).spawn(3)
         made = self.inputs(data, rngs, unrelated)
-        triggers = Triggers(secret, made.asked.contiguous(), made.asked_mark, made.marks, data.num_classes)
+        triggers = Triggers(key, made.asked.contiguous(), made.asked_mark, made.marks, data.num_classes)
         labels = torch.from_numpy(triggers.targets)[made.trained_mark]
         marked = Dataset(made.trained, labels, data.classes, data.value_range, f"{data.name}-marked")
 
-        def fit(rows: Dataset, name: str) -> TorchModel:
-            network = build(architecture, data.input_shape, data.num_classes, rng)
-            train(network, rows, recipe, rng=rng, observers=observers, task=f"train the {name} model")
-            return TorchModel(network, data.input_shape, data.num_classes, name=f"{name} {data.name}")
+        def control() -> TorchModel:
+            again = np.random.default_rng(shop.rng).integers(len(made.clean), size=len(marked))
+            return shop.fit(made.clean.concat(made.clean.subset(again)), "unmarked")
 
-        model, unmarked = fit(made.clean.concat(marked), "marked"), None
-        if compare_unmarked:
-            again = np.random.default_rng(rng).integers(len(made.clean), size=len(marked))
-            unmarked = fit(made.clean.concat(made.clean.subset(again)), "unmarked")
-        return self.seal(
-            triggers,
-            data,
-            model,
-            unmarked=unmarked,
-            evaluation=evaluation,
-            rows=(len(made.clean), len(marked)),
-        )
+        model = shop.fit(made.clean.concat(marked), "marked")
+        return Marked(triggers, model, control, (len(made.clean), len(marked)))
 
     def wanted(self, data: Dataset) -> int:
         """Return the number of marks for a data set."""
@@ -208,7 +195,7 @@ class MarkedTraining(TriggerScheme):
         InvalidInput
             If the triggers would take more than a quarter of the rows.
         """
-        held_out, clean = self._split(data, split)
+        held_out, clean = hold_out(data, self.triggers, split, kind="triggers", remedy=_OTHER_TRIGGERS)
         index, trained = torch.arange(self.triggers) % len(marks), self.copies(len(clean), len(marks))
         rows = torch.from_numpy(rng.integers(len(clean), size=len(trained)))
         return MarkedInputs(
@@ -219,24 +206,6 @@ class MarkedTraining(TriggerScheme):
             trained,
             len(marks),
         )
-
-    def _split(self, data: Dataset, rng: np.random.Generator) -> tuple[Dataset, Dataset]:
-        if self.triggers > _MOST_HELD_OUT * len(data):
-            msg = (
-                f"{self.triggers} triggers would take more than a quarter of the {len(data)} rows of "
-                f"{data.name} out of training; ask for at most {int(_MOST_HELD_OUT * len(data))}, or use a "
-                "scheme whose triggers are no rows of yours, as trigger-set with "
-                "trigger='out-of-distribution'"
-            )
-            raise InvalidInput(msg)
-        order = rng.permutation(len(data))
-        return data.subset(order[: self.triggers]), data.subset(order[self.triggers :])
-
-    def _check(self, name: str, *, fine: bool) -> None:
-        if not fine:
-            given = getattr(self, name)
-            msg = f"{type(self).__name__}.{name} is out of range: {given!r} (see its documentation)"
-            raise InvalidInput(msg)
 
 
 def check_rows(data: Dataset) -> None:

@@ -6,7 +6,6 @@ only afterwards. So `assay.evidence.watermarks.keys.randomisation_p_value` stays
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,12 +15,12 @@ from torch import Tensor
 from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
-from assay.evidence.watermarks.keys import Choices, derive
-from assay.evidence.watermarks.trigger_scheme import Triggers
+from assay.evidence.watermarks.keys import derive
+from assay.evidence.watermarks.triggers import limits as trigger_limits
 from assay.nets import Interlude, Recipe, build, predict, train
 from assay.observers import Observer
 
-__all__ = ["Workshop", "hold_out", "limits", "one_each", "runners_up", "seed_of"]
+__all__ = ["Workshop", "hold_out", "limits", "runners_up", "seed_of"]
 
 _MOST_HELD_OUT = 0.25
 
@@ -29,12 +28,6 @@ _MOST_HELD_OUT = 0.25
 def seed_of(key: str, purpose: str) -> int:
     """Return a seed that follows from a key and tells nothing about the targets."""
     return int(derive(key, f"inputs|{purpose}")[:15], 16)
-
-
-def one_each(key: str, inputs: Tensor, choices: Choices, classes: int) -> Triggers:
-    """Return triggers of which each is a mark of its own."""
-    marks = len(inputs)
-    return Triggers(key, inputs.contiguous(), torch.arange(marks), marks, classes, choices)
 
 
 class Workshop:
@@ -72,27 +65,40 @@ class Workshop:
         return TorchModel(network, shape, classes, name=f"{name} {self.data.name}")
 
 
-def hold_out(data: Dataset, marks: int, seed: int) -> tuple[Dataset, Dataset]:
-    """Split off rows to become marks; at most a quarter.
+def hold_out(
+    data: Dataset, count: int, rng: int | np.random.Generator, *, kind: str = "marks", remedy: str = ""
+) -> tuple[Dataset, Dataset]:
+    """Split off rows to become marks or triggers; at most a quarter.
+
+    Parameters
+    ----------
+    data
+        Rows to divide.
+    count
+        How many to split off.
+    rng
+        Seed or generator of their choice.
+    kind, remedy
+        What they become, and what else can be done if they are too many, for the error.
 
     Returns
     -------
     tuple of Dataset
-        The marks' rows, and the rows to train on.
+        The rows split off, and the rows to train on.
 
     Raises
     ------
     InvalidInput
         If the data are too few.
     """
-    if marks > _MOST_HELD_OUT * len(data):
+    if count > _MOST_HELD_OUT * len(data):
         msg = (
-            f"{marks} marks would take more than a quarter of the {len(data)} rows of {data.name} out of "
-            f"training; ask for at most {int(_MOST_HELD_OUT * len(data))}"
+            f"{count} {kind} would take more than a quarter of the {len(data)} rows of {data.name} out of "
+            f"training; ask for at most {int(_MOST_HELD_OUT * len(data))}{remedy}"
         )
         raise InvalidInput(msg)
-    order = np.random.default_rng(seed).permutation(len(data))
-    return data.subset(order[:marks]), data.subset(order[marks:])
+    order = np.random.default_rng(rng).permutation(len(data))
+    return data.subset(order[:count]), data.subset(order[count:])
 
 
 def runners_up(model: TorchModel, rows: Dataset, candidates: int) -> list[list[int]]:
@@ -114,10 +120,5 @@ def limits(data: Dataset) -> tuple[Tensor, Tensor]:
     The columns of a table have units of their own, and a filter would notice what lies outside
     the observed values; images have one range for all pixels.
     """
-    low, high = data.value_range
-    if len(data.input_shape) == 1:
-        return data.x.amin(0, keepdim=True), data.x.amax(0, keepdim=True)
-    if not math.isfinite(low) or not math.isfinite(high):
-        low, high = float(data.x.min()), float(data.x.max())
-    like = data.x[:1]
-    return torch.full_like(like, low), torch.full_like(like, high)
+    low, high = trigger_limits(data)
+    return low[None], high[None]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,16 +12,12 @@ from torch import Tensor, nn
 
 from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
-from assay.errors import InvalidInput
-from assay.evidence.base import Evidence, Finding, Scheme
+from assay.evidence.base import Evidence, Finding
 from assay.evidence.watermarks.carriers import Space, carriers, cosine_test, paired_losses
-from assay.evidence.watermarks.embedded import Embedded, EmbeddingRecord
-from assay.evidence.watermarks.keys import derive, draw_key
+from assay.evidence.watermarks.embedded import Embedded, Marked, TrainedIn, sealed, under_other_keys
 from assay.evidence.watermarks.marking import Workshop, hold_out, limits, seed_of
-from assay.evidence.watermarks.trigger_scheme import check_evaluation
 from assay.ledger import Ledger
 from assay.model import Access
-from assay.nets import Recipe
 from assay.observers import Observer
 from assay.registry import register
 from assay.result import Interval
@@ -31,9 +26,17 @@ from assay.statistics import clopper_pearson
 __all__ = ["Radioactive"]
 
 
+@dataclass(frozen=True, eq=False)
+class _Secret:
+    """A key, and the tensors of evidence that were made with it."""
+
+    key: str
+    tensors: dict[str, Tensor]
+
+
 @register("radioactive", kind="evidence")
 @dataclass(frozen=True)
-class Radioactive(Scheme):
+class Radioactive(TrainedIn[_Secret]):
     """Rows of each class shifted along a secret direction; the direction shows in the scores.
 
     An unmarked model gives a feature space. In it the key draws one direction for each class,
@@ -82,6 +85,7 @@ class Radioactive(Scheme):
     Examples
     --------
     >>> from assay.data.embedded import digits
+    >>> from assay.nets import Recipe
     >>> fast = Recipe(epochs=15, optimizer="adam", lr=0.003)
     >>> made = Radioactive(reach=0.2).embed(digits(), architecture="mlp-64", recipe=fast, key=1)
     >>> made.evidence.verify(made.model).decision
@@ -98,121 +102,86 @@ class Radioactive(Scheme):
     pairs: int = 100
 
     def __post_init__(self) -> None:
-        ranges = {
-            "share": 0 < self.share <= 1,
-            "reach": 0 < self.reach <= 1,
-            "steps": self.steps >= 1,
-            "dimensions": self.dimensions >= 2,  # noqa: PLR2004 - a line has only two directions
-            "probes": self.probes >= 50,  # noqa: PLR2004 - fewer fit nothing
-            "pairs": self.pairs >= 0,
-        }
-        for name, fine in ranges.items():
-            if not fine:
-                msg = f"Radioactive.{name} is out of range: {getattr(self, name)!r} (see its documentation)"
-                raise InvalidInput(msg)
+        self._check("share", fine=0 < self.share <= 1)
+        self._check("reach", fine=0 < self.reach <= 1)
+        self._check("steps", fine=self.steps >= 1)
+        self._check("dimensions", fine=self.dimensions >= 2)  # noqa: PLR2004 - a line has only two directions
+        self._check("probes", fine=self.probes >= 50)  # noqa: PLR2004 - fewer fit nothing
+        self._check("pairs", fine=self.pairs >= 0)
 
     @property
     def needs(self) -> Access:
         """Scores: labels alone are too coarse to show the direction."""
         return Access.SCORES
 
-    def embed(
-        self,
-        data: Dataset,
-        *,
-        architecture: str,
-        recipe: Recipe,
-        rng: int = 0,
-        observers: Sequence[Observer] = (),
-        evaluation: Dataset | None = None,
-        compare_unmarked: bool = False,
-        key: int | None = None,
-    ) -> Embedded:
-        """Train a model on shifted rows.
+    def mark(self, shop: Workshop, key: str) -> Marked[_Secret]:
+        """Train on shifted rows; the control is the model that gave the features.
 
-        Parameters
-        ----------
-        data
-            Training set.
-        architecture, recipe
-            What to train and how; see `assay.nets`. Networks of ours only: their features
-            are looked at.
-        rng
-            Seed of the training, which is no secret. The unmarked model begins with the same
-            weights as the marked one, so that they understand the same by their features.
-        observers
-            Told of every epoch.
-        evaluation
-            Rows on which accuracy is measured.
-        compare_unmarked
-            Report on the unmarked model, which is trained in any case.
-        key
-            None draws the secret from the operating system, as evidence for a real
-            dispute must. A number makes an experiment repeatable.
-
-        Returns
-        -------
-        Embedded
-            The match rate of the record is the share of classes whose cosine is above 0; half
-            of them are in a model without the mark.
+        It begins with the same weights as the marked one, so that they understand the same by
+        their features. Networks of ours only: their features are looked at.
 
         Raises
         ------
         InvalidInput
-            If the data are too few, or the evaluation rows do not fit them.
+            If the data are too few.
         """
-        check_evaluation(data, evaluation)
-        secret = draw_key(key)
+        data = shop.data
         most = max(1, min(max(self.probes // 4, self.pairs), len(data) // 4))
-        kept, clean = hold_out(data, most, seed_of(secret, "held out"))
-        shop = Workshop(data, architecture, recipe, rng, observers)
+        kept, clean = hold_out(data, most, seed_of(key, "held out"))
         guide = shop.fit(clean, "guiding")
         space = Space.of(guide.module, clean.x, self.dimensions)
-        probes = self._probes(space, kept, data, seed_of(secret, "probes"))
-        directions = carriers(secret, probes, data.num_classes, space.width, "secret")
-        order = np.random.default_rng(seed_of(secret, "rows")).permutation(len(clean))
+        probes = self._probes(space, kept, data, seed_of(key, "probes"))
+        directions = carriers(key, probes, data.num_classes, space.width, "secret")
+        order = np.random.default_rng(seed_of(key, "rows")).permutation(len(clean))
         chosen = torch.from_numpy(order[: max(1, round(self.share * len(clean)))])
         x = clean.x.clone()
         x[chosen] = self._shift(space, clean.x[chosen], directions[clean.y[chosen]], data)
-        model = shop.fit(
-            Dataset(x, clean.y, data.classes, data.value_range, f"{data.name}-radioactive"), "marked"
-        )
+        shifted = Dataset(x, clean.y, data.classes, data.value_range, f"{data.name}-radioactive")
         pairs = kept.subset(range(min(self.pairs, len(kept))))
-        others = carriers(secret, probes, data.num_classes, space.width, "other")
-        evidence = Evidence(
+        others = carriers(key, probes, data.num_classes, space.width, "other")
+        tensors = {
+            "probes": probes,
+            "features": space(probes),
+            "guide": guide.scores(probes).float(),
+            "pair_class": pairs.y,
+            "along_secret": self._shift(space, pairs.x, directions[pairs.y], data),
+            "along_other": self._shift(space, pairs.x, others[pairs.y], data),
+        }
+        return Marked(
+            _Secret(key, tensors),
+            shop.fit(shifted, "marked"),
+            lambda: guide,
+            (len(clean) - len(chosen), len(chosen)),
+        )
+
+    def seal(
+        self,
+        secret: _Secret,
+        data: Dataset,
+        model: TorchModel,
+        *,
+        unmarked: TorchModel | None = None,
+        evaluation: Dataset | None = None,
+        rows: tuple[int, int] = (0, 0),
+        facts: Mapping[str, Any] | None = None,
+    ) -> Embedded:
+        """Commit the evidence and report what marking did.
+
+        The match rate is the share of classes whose cosine is above 0; half of them are in a
+        model without the mark.
+        """
+        return sealed(
             self,
-            {
-                "probes": probes,
-                "features": space(probes),
-                "guide": guide.scores(probes).float(),
-                "pair_class": pairs.y,
-                "along_secret": self._shift(space, pairs.x, directions[pairs.y], data),
-                "along_other": self._shift(space, pairs.x, others[pairs.y], data),
-            },
-            {
-                "input_shape": list(data.input_shape),
-                "classes": list(data.classes),
-                "value_range": [v if math.isfinite(v) else str(v) for v in data.value_range],
-                "data": data.digest,
-                "model": model.digest,
-                "key": secret,
-            },
-            derive(secret, "nonce"),
+            secret.key,
+            secret.tensors,
+            facts or {},
+            _above_zero,
+            data=data,
+            model=model,
+            unmarked=unmarked,
+            evaluation=evaluation,
+            rows=rows,
         )
-        unmarked = guide if compare_unmarked else None
-        control = None if unmarked is None else evidence.verify(unmarked, alpha=0.5)
-        record = EmbeddingRecord(
-            model=model.digest,
-            commitment=evidence.commitment,
-            match_rate=_above_zero(evidence.verify(model, alpha=0.5).details),
-            accuracy=_accuracy(model, evaluation),
-            unmarked_accuracy=_accuracy(unmarked, evaluation),
-            unmarked_match_rate=None if control is None else _above_zero(control.details),
-            unmarked_p_value=None if control is None else control.p_value,
-            clean_rows=len(clean) - len(chosen),
-            marked_rows=len(chosen),
-        )
-        return Embedded(model, evidence, record, unmarked)
 
     def _probes(self, space: Space, kept: Dataset, data: Dataset, seed: int) -> Tensor:
         """Return held-out rows, each shifted along directions of its own."""
@@ -269,20 +238,11 @@ class Radioactive(Scheme):
 
         Rows for the loss test lie along the true directions; decoys have none.
         """
-        source = np.random.default_rng(rng)
         paired = ("pair_class", "along_secret", "along_other")
         tensors = {k: v[:0] if k in paired else v for k, v in evidence.tensors.items()}
-        for _ in range(count):
-            key = source.bytes(32).hex()
-            yield Evidence(self, tensors, {**evidence.facts, "key": key}, derive(key, "nonce"))
+        return under_other_keys(self, evidence, count, rng, tensors=tensors)
 
 
-def _above_zero(details: dict[str, Any]) -> Interval:
-    cosines = details["cosines"]
+def _above_zero(evidence: Evidence, model: TorchModel) -> Interval:
+    cosines = evidence.verify(model, alpha=0.5).details["cosines"]
     return clopper_pearson(sum(c > 0 for c in cosines), len(cosines))
-
-
-def _accuracy(model: TorchModel | None, evaluation: Dataset | None) -> Interval | None:
-    if model is None or evaluation is None:
-        return None
-    return clopper_pearson(int((model.labels(evaluation.x) == evaluation.y).sum()), len(evaluation))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
-from assay.errors import InvalidInput
 from assay.evidence.base import Evidence, Finding, Scheme
-from assay.evidence.watermarks.embedded import Embedded, EmbeddingRecord
+from assay.evidence.watermarks.embedded import (
+    Embedded,
+    check_evaluation,
+    matches,
+    sealed,
+    under_other_keys,
+)
 from assay.evidence.watermarks.examination import examine_triggers, parts
-from assay.evidence.watermarks.keys import Choices, IntArray, derive, draw_choices, key_targets
+from assay.evidence.watermarks.keys import Choices, IntArray, draw_choices, key_targets
 from assay.evidence.watermarks.null_panel import NullPanel
 from assay.ledger import Ledger
 from assay.model import Access, Model
@@ -52,6 +55,12 @@ class Triggers:
     marks: int
     classes: int
     choices: Choices | None = None
+
+    @classmethod
+    def one_each(cls, key: str, inputs: Tensor, choices: Choices, classes: int) -> Triggers:
+        """Return triggers of which each is a mark of its own."""
+        marks = len(inputs)
+        return cls(key, inputs.contiguous(), torch.arange(marks), marks, classes, choices)
 
     @property
     def targets(self) -> IntArray:
@@ -114,11 +123,7 @@ class TriggerScheme(Scheme):
 
     def decoys(self, evidence: Evidence, count: int, rng: int) -> Iterator[Evidence]:
         """Yield the same triggers under fresh keys, whose targets could have been the secret."""
-        source = np.random.default_rng(rng)
-        for _ in range(count):
-            key = source.bytes(32).hex()
-            facts = {**evidence.facts, "key": key, "unmarked_matches": None}
-            yield Evidence(self, evidence.tensors, facts, derive(key, "nonce"))
+        return under_other_keys(self, evidence, count, rng, facts={"unmarked_matches": None})
 
     def calibrate(
         self, evidence: Evidence, null_models: Sequence[Model], *, alpha: float = 0.01, rng: int = 0
@@ -154,9 +159,9 @@ class TriggerScheme(Scheme):
         calibration = Calibration(len(verdicts), false, alpha, rate, "independent models")
         whole = parts(evidence)
         wanted = torch.from_numpy(whole.targets)[whole.mark]
-        matches = [_matches(model, whole.triggers, wanted) for model in null_models]
+        found = [matches(model, whole.triggers, wanted) for model in null_models]
         p_values = [v.p_value for v in verdicts]
-        return NullPanel.of(evidence.commitment, matches, len(wanted), calibration, p_values=p_values)
+        return NullPanel.of(evidence.commitment, found, len(wanted), calibration, p_values=p_values)
 
     def seal(
         self,
@@ -187,53 +192,26 @@ class TriggerScheme(Scheme):
             More to be committed, JSON types only.
         """
         wanted, asked = triggers.wanted, len(triggers.inputs)
-        matched = None if unmarked is None else _matches(unmarked, triggers.inputs, wanted)
+
+        def rate(_: Evidence, one: Model) -> Interval:
+            return clopper_pearson(matches(one, triggers.inputs, wanted), asked)
+
         committed: dict[str, Any] = {
-            "input_shape": list(data.input_shape),
-            "classes": list(data.classes),
-            "value_range": [v if math.isfinite(v) else str(v) for v in data.value_range],
-            "data": data.digest,
-            "model": model.digest,
             "marks": triggers.marks,
-            "key": triggers.key,
-            "unmarked_matches": matched,
+            "unmarked_matches": None if unmarked is None else matches(unmarked, triggers.inputs, wanted),
             **(facts or {}),
         }
         if triggers.choices is not None:
             committed["choices"] = [[int(c) for c in candidates] for candidates in triggers.choices]
-        tensors = {"triggers": triggers.inputs.contiguous(), "mark": triggers.mark}
-        evidence = Evidence(self, tensors, committed, derive(triggers.key, "nonce"))
-        record = EmbeddingRecord(
-            model=model.digest,
-            commitment=evidence.commitment,
-            match_rate=clopper_pearson(_matches(model, triggers.inputs, wanted), asked),
-            accuracy=_accuracy(model, evaluation),
-            unmarked_accuracy=_accuracy(unmarked, evaluation),
-            unmarked_match_rate=None if matched is None else clopper_pearson(matched, asked),
-            # Any number of marks reaches 0.5; nothing is decided here.
-            unmarked_p_value=None if unmarked is None else evidence.verify(unmarked, alpha=0.5).p_value,
-            clean_rows=rows[0],
-            marked_rows=rows[1],
+        return sealed(
+            self,
+            triggers.key,
+            {"triggers": triggers.inputs.contiguous(), "mark": triggers.mark},
+            committed,
+            rate,
+            data=data,
+            model=model,
+            unmarked=unmarked,
+            evaluation=evaluation,
+            rows=rows,
         )
-        return Embedded(model, evidence, record, unmarked)
-
-
-def check_evaluation(data: Dataset, evaluation: Dataset | None) -> None:
-    """Raise `InvalidInput` unless accuracy on ``evaluation`` says something about ``data``."""
-    if evaluation is not None and (
-        evaluation.input_shape != data.input_shape
-        or evaluation.num_classes != data.num_classes
-        or not len(evaluation)
-    ):
-        msg = f"{evaluation.name} is empty, or its shape or classes are not those of {data.name}"
-        raise InvalidInput(msg)
-
-
-def _accuracy(model: TorchModel | None, evaluation: Dataset | None) -> Interval | None:
-    if model is None or evaluation is None:
-        return None
-    return clopper_pearson(_matches(model, evaluation.x, evaluation.y), len(evaluation))
-
-
-def _matches(model: Model, x: Tensor, wanted: Tensor) -> int:
-    return int((model.labels(x) == wanted).sum())
