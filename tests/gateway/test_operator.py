@@ -12,7 +12,7 @@ from assay.errors import InvalidInput
 from assay.gateway.account import AccountState
 from assay.gateway.admission import request_terms
 from assay.gateway.operator import charts, operator_router, views, words
-from assay.gateway.policy import Defence, Detector, Policy, sign
+from assay.gateway.policy import Defence, Detector, Policy, Pricing, VolumePricing, sign
 from assay.gateway.pricing import open_rule
 from assay.gateway.store.base import Claim, KeyRow
 from assay.gateway.store.sql import SqlStore
@@ -130,6 +130,68 @@ def test_numbers_of_the_page_are_those_of_the_books(client, store):
     assert sum(b["items"] for b in data["history"]) == data["tiles"]["answered"]
     page = client.get("/operator", headers=BEARER).text
     assert f"<dd>{words.compact(data['tiles']['answered'])}</dd>" in page
+
+
+@pytest.fixture
+def by_volume():
+    """Two accounts of one customer and one by itself, where item 21 costs twice as much as item 10."""
+    volume = VolumePricing(free_items=10.0, half_life_days=1.0)
+    pricing = Pricing(deposit_units=0.0, free_units=1e5, debt_cap_units=1e5, volume=volume)
+    policy, store = Policy(pricing=pricing), SqlStore("sqlite://")
+    terms, rule = request_terms(policy), open_rule(policy)
+    for name in ("one", "two", "alone"):
+        store.open_account(name, "standard", NOW)
+    for name in ("one", "two"):
+        store.set_customer(name, "acme <b>", now=NOW)
+    for name, items in (("one", 12), ("two", 8), ("alone", 4)):
+        query = store.admit(name, n_items=items, terms=terms, now=NOW).query_id
+        store.settle(query, rule.settle, log_q=np.full(items, -50.0), now=NOW, volume=volume)
+    now, active = [NOW], [policy]
+    app = FastAPI()
+    app.include_router(operator_router(store, lambda: active[0], TOKEN, clock=lambda: now[0]))
+    yield Asking(app), now, active
+    store.close()
+
+
+def test_a_customers_volume_is_shown_where_prices_depend_on_it(by_volume):
+    client, now, active = by_volume
+    page = client.get("/operator/accounts/two", headers=BEARER).text
+    assert "<dt>Volume</dt><dd>20 <small>items, price × 2.10</small>" in page
+    assert "Taken for <strong>acme &lt;b&gt;</strong>" in page
+    assert "/operator/accounts/one" in page
+    alone = client.get("/operator/accounts/alone", headers=BEARER).text
+    assert "<dt>Volume</dt><dd>4 <small>items, price × 1.00</small>" in alone
+    assert "Taken for" not in alone
+    rows = client.get("/operator/accounts", headers=BEARER).text
+    assert rows.count("acme &lt;b&gt;") == 2
+    assert rows.count("× 2.10") == 2
+    data = client.get("/operator/api/accounts/one", headers=BEARER).json()
+    assert (data["volume"], data["volume_factor"], data["customer"]) == (20.0, 2.1, "acme <b>")
+    listed = client.get("/operator/api/accounts", headers=BEARER).json()["accounts"]
+    assert {row["state"]["id"]: (row["state"]["volume"], row["customer"]) for row in listed} == {
+        "one": (20.0, "acme <b>"), "two": (20.0, "acme <b>"), "alone": (4.0, ""),
+    }  # fmt: skip
+    now[0] = NOW + 86_400.0  # half of it counts a day later, on every page
+    assert client.get("/operator/api/accounts/one", headers=BEARER).json()["volume"] == 10.0
+    assert "× 2.10" not in client.get("/operator/accounts", headers=BEARER).text
+    # Nothing is said where nothing depends on it, but who belongs to whom is.
+    active[0] = Policy()
+    page = client.get("/operator/accounts/two", headers=BEARER).text
+    assert "<dt>Volume</dt>" not in page
+    assert "Taken for <strong>acme" in page
+    assert "Customer" not in client.get("/operator/accounts", headers=BEARER).text
+    data = client.get("/operator/api/accounts/one", headers=BEARER).json()
+    assert (data["volume"], data["volume_factor"], data["customer"]) == (None, None, "acme <b>")
+
+
+def test_a_customer_over_its_limit_stands_out(by_volume):
+    client, _, active = by_volume
+    volume = VolumePricing(limit_items=15.0, half_life_days=1.0)
+    active[0] = Policy(pricing=Pricing(deposit_units=0.0, volume=volume))
+    page = client.get("/operator/accounts/one", headers=BEARER).text
+    assert '<div class="hot"><dt>Volume</dt><dd>20 <small>items, at the limit of 15</small>' in page
+    assert "items, limit 15</small>" in client.get("/operator/accounts/alone", headers=BEARER).text
+    assert client.get("/operator/accounts", headers=BEARER).text.count(">limit</span>") == 2
 
 
 def test_data_pages_through_and_filters(client, store):

@@ -167,6 +167,48 @@ def test_every_proxys_way_of_writing_gives_the_same_thumbprint(value):
     assert thumbprint(value.encode()) == hashlib.sha256(DER).hexdigest()
 
 
+LYFT = "468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688"
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        # As the manual of Envoy shows it.
+        'By=http://frontend.lyft.com;Hash={};Subject="/C=US/ST=CA/L=San Francisco/CN=Test Client";URI=http://b',
+        "By=http://frontend.lyft.com;Hash={};URI=http://testclient.lyft.com",
+        "Hash={}",
+        'hash="{}";Subject=""',
+        'By=spiffe://a;Hash={};Cert="-----BEGIN%20CERTIFICATE-----%0Ax%3D%3D";DNS=a.example;DNS=b.example',
+        # A caller chooses its subject; what it writes there is no hash, and no second element.
+        f'Hash={{}};Subject="CN=x;Hash={A};By=y"',
+        f'Hash={{}};Subject="CN=\\"x\\",Hash={A}"',
+    ],
+)
+def test_envoys_element_is_read_by_its_hash(element):
+    assert thumbprint(element.format(LYFT).encode()) == LYFT
+    assert thumbprint(element.format(LYFT.upper()).encode()) == LYFT
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"By=a;Hash={A},By=b;Hash={B}",
+        f"Hash={A};Hash={B}",
+        f"Hash={A};URI=x;Hash={A}",
+        "By=http://frontend.lyft.com;URI=http://testclient.lyft.com",
+        f'By=a;Subject="CN=x;Hash={A}"',
+        f"By=a;URI=spiffe://x,Hash={A}",
+        f'By=a;Hash={A};Subject="CN=x',
+        f"Hash={A[:-2]}",
+        f"Hash={A};",
+        f";Hash={A}x",
+    ],
+)
+def test_what_envoy_does_not_write_is_refused(value):
+    with pytest.raises(BadQuery):
+        thumbprint(value.encode())
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

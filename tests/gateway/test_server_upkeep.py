@@ -48,7 +48,12 @@ def test_the_policy_says_how_long_queries_are_kept(tmp_path, monkeypatch):
     seen = []
     with serving(tmp_path, make_policy(limits={"retention_days": 2.0})) as gateway:
         sweep = gateway.store.sweep
-        monkeypatch.setattr(gateway.store, "sweep", lambda now, kept: seen.append(kept) or sweep(now, kept))
+
+        def noted(now, kept, **more):
+            seen.append(kept)
+            return sweep(now, kept, **more)
+
+        monkeypatch.setattr(gateway.store, "sweep", noted)
         gateway.run(gateway.gateway.tend())
         assert seen == [Retention.of_days(2.0)]
         assert (seen[0].queries, seen[0].items, seen[0].alarms) == (2 * DAY, 2 * DAY, 6 * DAY)

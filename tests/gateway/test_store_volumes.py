@@ -56,6 +56,50 @@ def test_repeats_count_once(store):
     assert settled.state.volume == pytest.approx(1.0)
 
 
+def test_what_is_billed_flat_counts_like_what_a_rule_has_priced(store):
+    for account in "ab":
+        store.open_account(account, "standard", T0)
+        store.set_customer(account, "acme", now=T0)
+    query = store.admit("a", n_items=8, terms=TERMS, now=T0).query_id
+    settled = store.charge(query, 16.0, now=T0, volume=VOLUME)
+    assert (settled.units, settled.state.volume) == (16.0, 8.0)
+    assert store.account("b", volume=VOLUME, now=T0).volume == pytest.approx(8.0)
+    assert store.charge(query, 16.0, now=T0, volume=VOLUME) is None  # counted once
+    # Counts fade before more is added, as for any other bill.
+    later = store.admit("b", n_items=2, terms=TERMS, now=T0 + DAY).query_id
+    assert store.charge(later, 4.0, now=T0 + DAY, volume=VOLUME).state.volume == pytest.approx(6.0)
+    plain = store.admit("b", n_items=2, terms=TERMS, now=T0 + DAY).query_id
+    assert store.charge(plain, 4.0, now=T0 + DAY).state.volume is None
+    assert store.account("a", volume=VOLUME, now=T0 + DAY).volume == pytest.approx(6.0)
+    assert store.unbalanced() == []
+
+
+def test_what_a_killed_process_left_counts_when_it_is_billed(store):
+    begun = 1_600_000_000.0  # no store sweeps what lies ahead of its database's clock
+    later, last = begun + 301.0, begun + 602.0
+    store.admit("a", n_items=5, terms=TERMS, now=begun)
+    assert store.sweep(later, volume=VOLUME).reservations == 1
+    assert store.account("a", volume=VOLUME, now=later).volume == pytest.approx(5.0)
+    store.admit("a", n_items=5, terms=TERMS, now=later)
+    assert store.sweep(last).reservations == 1  # nothing is counted where nothing depends on it
+    assert store.account("a", volume=VOLUME, now=later).volume == pytest.approx(5.0)
+
+
+def test_no_item_is_lost_where_flat_bills_meet_others(store):
+    names = [f"a{i}" for i in range(4)]
+    for name in names:
+        store.open_account(name, "standard", T0)
+        store.set_customer(name, "acme", now=T0)
+
+    def flat(name):
+        query = store.admit(name, n_items=2, terms=TERMS, now=T0).query_id
+        store.charge(query, 4.0, now=T0, volume=VOLUME)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: [(flat(name), ask(store, name, 2)) for _ in range(3)], names))
+    assert store.account("a0", volume=VOLUME, now=T0).volume == pytest.approx(48.0)
+
+
 def test_a_limit_holds_for_the_customer_until_the_count_has_come_down(store):
     limited = POLICY.model_copy(
         update={"pricing": POLICY.pricing.model_copy(update={"volume": VolumePricing(limit_items=10.0)})}
@@ -94,6 +138,26 @@ def test_an_account_may_leave_its_customer_again(store):
     assert not store.set_customer("nobody", "acme", now=T0)
     with pytest.raises(InvalidInput, match="~"):
         store.set_customer("a", "~b", now=T0)
+
+
+def test_the_list_of_accounts_says_what_counts_for_each_customer(store):
+    for account in "ab":
+        store.open_account(account, "standard", T0)
+        store.set_customer(account, "acme", now=T0)
+    ask(store, "a", 5)
+    ask(store, "c", 3)
+    rows, total = store.accounts(volume=VOLUME, now=T0 + DAY)
+    found = {row.state.id: (row.state.volume, row.customer) for row in rows}
+    assert total == 3
+    assert found == {
+        "a": (pytest.approx(2.5), "acme"), "b": (pytest.approx(2.5), "acme"), "c": (pytest.approx(1.5), ""),
+    }  # fmt: skip
+    assert {row.state.volume for row in store.accounts()[0]} == {None}
+    assert (store.customer("a").name, store.customer("b").accounts) == ("acme", ("a", "b"))
+    assert (store.customer("c").name, store.customer("c").accounts) == ("", ())
+    assert store.customer("a", limit=1).accounts == ("a",)
+    store.set_customer("b", "", now=T0)
+    assert store.customer("b").name == ""
 
 
 def test_without_a_price_by_volume_nothing_is_counted(store):

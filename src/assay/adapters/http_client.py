@@ -8,11 +8,13 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
+from assay.adapters.tls import CERTIFICATE_VARIABLE, Certificate, client_context, tls_fault
 from assay.errors import InvalidInput, SuspectUnreachable
 from assay.puzzles.payer import Paid, Payer
 
@@ -69,11 +71,14 @@ class HttpClient:
     pay
         What to do where a gateway asks for a proof of work: solve it (with all cores, at
         most ten minutes for one request), have this payer solve it, or give up.
+    certificate, ca
+        What to show servers that ask for a certificate, and whose servers to trust; https
+        only. See `assay.adapters.tls.client_context`, environment variables included.
 
     Raises
     ------
     InvalidInput
-        If the URL or the token cannot be used.
+        If the URL, the token or a certificate cannot be used.
 
     Examples
     --------
@@ -93,6 +98,8 @@ class HttpClient:
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
         pay: bool | Payer = True,
+        certificate: Certificate | None = None,
+        ca: str | Path | None = None,
     ) -> None:
         try:
             parsed = httpx.URL(url)
@@ -124,9 +131,20 @@ class HttpClient:
         if any(re.search(r"[^\x20-\x7e]", part) for pair in sent.items() for part in pair):
             msg = "tokens and headers must be printable ASCII on one line"
             raise InvalidInput(msg)
+        if parsed.scheme == "http" and (certificate or ca):
+            msg = f"certificates are for https:// addresses; {self.shown} is asked without encryption"
+            raise InvalidInput(msg)
+        context = None if parsed.scheme == "http" else client_context(certificate, ca)
+        self._certified = context is not None and bool(certificate or os.environ.get(CERTIFICATE_VARIABLE))
         self._payer = pay if isinstance(pay, Payer) else Payer() if pay else None
         self._own_payer = pay is True
-        self._client = httpx.Client(auth=self._payer, headers=sent, timeout=timeout, follow_redirects=False)
+        self._client = httpx.Client(
+            auth=self._payer,
+            headers=sent,
+            timeout=timeout,
+            follow_redirects=False,
+            verify=True if context is None else context,
+        )
 
     @property
     def paid(self) -> Paid:
@@ -166,6 +184,10 @@ class HttpClient:
                     fault, again = self._refusal(answer), answer.status_code in _RETRY
                     wait = self._patience(answer.headers.get("retry-after"), wait)
             except _LOST as error:
+                told = tls_fault(error, shown=self._certified)
+                if told is not None:
+                    msg = f"{self.shown} {told}"
+                    raise SuspectUnreachable(msg) from None
                 fault, again = f"the connection to {self.shown} failed ({type(error).__name__})", True
             except httpx.TimeoutException:
                 raise SuspectUnreachable(self._late()) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,7 @@ from assay.adapters.http_wire import (
     TensorMetadata,
     WireTensor,
 )
+from assay.adapters.tls import Certificate
 from assay.errors import InvalidInput, SuspectUnreachable
 from assay.model import Access
 from assay.puzzles.payer import Paid
@@ -53,7 +55,7 @@ class HttpModel(BatchedModel):
         What float answers are; see `assay.adapters.answers.ScoreScale`.
     output
         Name of the only output to read, where several could be meant.
-    timeout, retries, backoff, max_wait, max_bytes, token, headers
+    timeout, retries, backoff, max_wait, max_bytes, token, headers, certificate, ca
         See `assay.adapters.http_client.HttpClient`.
 
     Raises
@@ -82,6 +84,8 @@ class HttpModel(BatchedModel):
         max_bytes: int = 64 * 2**20,
         token: str | None = None,
         headers: Mapping[str, str] | None = None,
+        certificate: Certificate | None = None,
+        ca: str | Path | None = None,
     ) -> None:
         self._client = HttpClient(
             url,
@@ -92,6 +96,8 @@ class HttpModel(BatchedModel):
             max_bytes=max_bytes,
             token=token,
             headers=headers,
+            certificate=certificate,
+            ca=ca,
         )
         self._where = self._client.shown
         self._output = output

@@ -21,6 +21,7 @@ from assay.adapters.openers import (
     open_torch,
 )
 from assay.adapters.restricted import restrict
+from assay.adapters.tls import Certificate
 from assay.errors import InvalidInput
 from assay.model import Access, Model
 
@@ -51,6 +52,8 @@ def open_model(
     trust: Sequence[str] = (),
     timeout: float = 30.0,
     token: str | None = None,
+    certificate: Certificate | None = None,
+    ca: str | Path | None = None,
 ) -> Model:
     """Open a model, whatever it is.
 
@@ -82,6 +85,9 @@ def open_model(
         Seconds for one request to a server.
     token
         Bearer token for a server; the environment variable ``ASSAY_API_TOKEN`` unless given.
+    certificate, ca
+        PEM files for an https server that asks callers for a certificate, or whose own is of
+        a private CA; see `assay.adapters.tls.client_context`.
 
     Returns
     -------
@@ -122,6 +128,8 @@ def open_model(
         trust=tuple(trust),
         timeout=timeout,
         token=token,
+        certificate=certificate,
+        ca=ca,
     )
     if isinstance(spec, str) and _URL.match(spec):
         return open_http(spec, how)

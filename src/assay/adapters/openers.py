@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.adapters.answers import Outputs
+from assay.adapters.tls import Certificate
 from assay.model import Access, Model
 from assay.registry import register
 
@@ -31,6 +32,8 @@ class Opening:
     trust: tuple[str, ...] = ()
     timeout: float = 30.0
     token: str | None = None
+    certificate: Certificate | None = None
+    ca: str | Path | None = None
 
     def given(self, *fields: str) -> dict[str, Any]:
         """Return those fields that are not None, for an adapter's own defaults to apply."""
@@ -104,7 +107,9 @@ def open_http(source: str, how: Opening) -> Model:
     """Open a model server's URL, Open Inference Protocol version 2: scores, labels."""
     from assay.adapters.http_model import HttpModel
 
-    return HttpModel(source, **how.given(*_COMMON, "outputs", "output", "timeout", "token"))
+    return HttpModel(
+        source, **how.given(*_COMMON, "outputs", "output", "timeout", "token", "certificate", "ca")
+    )
 
 
 Opener = Callable[[Any, Opening], Model]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,18 @@ from assay.observers import Observer
 if TYPE_CHECKING:
     from assay.model import Model
 
-__all__ = ["Common", "Force", "ModelOptions", "Settings", "Spending", "open_models"]
+__all__ = [
+    "CaFile",
+    "ClientCert",
+    "ClientKey",
+    "Common",
+    "Force",
+    "ModelOptions",
+    "Settings",
+    "Spending",
+    "open_models",
+    "tls_files",
+]
 
 _LARGEST_SEED = 2**31 - 1
 
@@ -30,6 +41,27 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="A hyperparameter; `assay list NAME` shows them all. NAME=@FILE reads the value from a file.",
+    ),
+]
+
+ClientCert = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="ASSAY_CLIENT_CERT",
+        help="Certificate to show https servers that ask for one, in PEM; may hold its key.",
+    ),
+]
+ClientKey = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", envvar="ASSAY_CLIENT_KEY", help="Private key of --client-cert, in PEM."),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        envvar="ASSAY_CA_FILE",
+        help="CAs of https servers to trust, in PEM; the system's unless given.",
     ),
 ]
 
@@ -111,6 +143,9 @@ class ModelOptions:
     timeout: Annotated[
         float, typer.Option(envvar="ASSAY_TIMEOUT", help="Seconds to wait for one answer of a server.")
     ] = 30.0
+    client_cert: ClientCert = None
+    client_key: ClientKey = None
+    ca_file: CaFile = None
 
     def open(self, spec: str, common: Common) -> Model:
         """Open the model that ``spec`` names."""
@@ -141,6 +176,7 @@ class ModelOptions:
             output=self.output,
             trust=tuple(self.trust or ()),
             timeout=self.timeout,
+            **tls_files(spec, self.client_cert, self.client_key, self.ca_file),
         )
 
 
@@ -165,6 +201,26 @@ class Spending:
         if not 0 <= self.price < math.inf:
             msg = f"--price must be a number of dollars of at least 0, got {self.price}"
             raise InvalidInput(msg)
+
+
+def tls_files(
+    address: str, client_cert: Path | None, client_key: Path | None, ca_file: Path | None
+) -> dict[str, Any]:
+    """Return the options of a connection to ``address``: nothing unless it is an https URL.
+
+    Raises
+    ------
+    InvalidInput
+        If there is a key without a certificate.
+    """
+    if client_key is not None and client_cert is None:
+        msg = "--client-key is for a --client-cert; give the certificate as well"
+        raise InvalidInput(msg)
+    if not address.lower().startswith("https://"):
+        # One of several models, or variables that are set for all verbs.
+        return {}
+    certificate = client_cert if client_key is None else (client_cert, client_key)
+    return {"certificate": certificate, "ca": ca_file}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.console import facts, print_json, print_tables
-from assay.cli.options import Common
+from assay.cli.options import CaFile, ClientCert, ClientKey, Common, tls_files
 from assay.errors import InvalidInput, PaymentRefused
 from assay.observers import Observer
 
@@ -44,6 +44,9 @@ def solve(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processor cores to use; all unless given.")
     ] = None,
+    client_cert: ClientCert = None,
+    client_key: ClientKey = None,
+    ca_file: CaFile = None,
 ) -> None:
     """Solve a challenge, or open an account at a gateway and work ahead.
 
@@ -53,7 +56,8 @@ def solve(
     with common.observers() as observers:
         shown = _shown(observers)
         if _URL.match(target):
-            title, found = "Account", _bank(target, bank, account, max_seconds, workers, shown)
+            tls = tls_files(target, client_cert, client_key, ca_file)
+            title, found = "Account", _bank(target, bank, account, max_seconds, workers, shown, tls)
         elif bank:
             msg = "--bank needs the URL of a gateway; a challenge is worth what it says"
             raise InvalidInput(msg)
@@ -103,10 +107,13 @@ def _bank(
     max_seconds: float,
     workers: int | None,
     shown: Callable[[Progress], None],
+    tls: dict[str, Any],
 ) -> dict[str, Any]:
     from assay.gateway.client import Client
 
-    with Client(url, account=account, max_seconds=max_seconds, workers=workers, progress=shown) as client:
+    with Client(
+        url, account=account, max_seconds=max_seconds, workers=workers, progress=shown, **tls
+    ) as client:
         receipt = client.bank(units)
         paid = client.paid
         alg = str(client.policy().get("alg", "sha256"))

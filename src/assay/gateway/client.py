@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from assay.adapters.http_client import HttpClient
 from assay.adapters.http_wire import FLOATS, INTEGERS
+from assay.adapters.tls import Certificate
 from assay.errors import InvalidInput, SuspectUnreachable
 from assay.puzzles.challenge import read_challenge
 from assay.puzzles.payer import Paid, Payer
@@ -79,11 +81,18 @@ class Client:
         Called some times a second while something is solved.
     timeout
         Seconds to wait for one answer.
+    certificate
+        Where accounts are bound to client certificates: a PEM file with certificate and key,
+        or a pair of files, the key second. The environment variables ``ASSAY_CLIENT_CERT``
+        and ``ASSAY_CLIENT_KEY`` unless given.
+    ca
+        PEM file of the CAs to trust, where the gateway's certificate is of a private one; the
+        environment variable ``ASSAY_CA_FILE``, or else the system's.
 
     Raises
     ------
     InvalidInput
-        If the URL, the account or a number cannot be used.
+        If the URL, the account, a certificate or a number cannot be used.
 
     Examples
     --------
@@ -101,10 +110,14 @@ class Client:
         workers: int | None = None,
         progress: Callable[[Progress], None] | None = None,
         timeout: float = 30.0,
+        certificate: Certificate | None = None,
+        ca: str | Path | None = None,
     ) -> None:
         self._payer = Payer(max_seconds=max_seconds, solver=Solver(workers=workers), progress=progress)
         self._given, self._timeout, self._url = account, timeout, url.rstrip("/")
-        self._http = HttpClient(url, token=account, pay=self._payer, timeout=timeout)
+        self._http = HttpClient(
+            url, token=account, pay=self._payer, timeout=timeout, certificate=certificate, ca=ca
+        )
 
     @property
     def account_key(self) -> str | None:

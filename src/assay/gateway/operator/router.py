@@ -19,6 +19,7 @@ from assay.errors import InvalidInput
 from assay.gateway.audit import journal_lines
 from assay.gateway.operator import views, words
 from assay.gateway.policy import Policy
+from assay.gateway.pricing.standing import standing
 
 __all__ = ["operator_router"]
 
@@ -155,14 +156,25 @@ def _add_pages(
     @router.get("/accounts")
     def accounts(request: Request, order: str = "recent", page: Page = 1, prefix: Prefix = "") -> Response:
         known = _order(order)
-        rows, total = store.accounts(order=known, offset=(page - 1) * _PAGE, limit=_PAGE, prefix=prefix)
+        active = policy()
+        volume = active.pricing.volume
+        rows, total = store.accounts(
+            order=known,
+            offset=(page - 1) * _PAGE,
+            limit=_PAGE,
+            prefix=prefix,
+            volume=volume,
+            now=pages.clock(),
+        )
         last = max(1, -(-total // _PAGE))
         values = {"rows": rows, "total": total, "order": known, "page": page, "last": last, "prefix": prefix}
+        values["volumes"] = [standing(active, row.state) for row in rows] if volume.active else None
         return pages.show(request, "accounts.html.j2", "accounts", **values)
 
     @router.get("/accounts/{account_id:path}")
     def account(request: Request, account_id: str, hours: Hours = 168) -> Response:
-        state = store.account(account_id)
+        active = policy()
+        state = store.account(account_id, volume=active.pricing.volume, now=pages.clock())
         if state is None:
             raise HTTPException(404, "there is no such account")
         span = pages.span(hours)
@@ -171,6 +183,8 @@ def _add_pages(
         drawn = views.charts(history, span, expected=policy().pricing.typical_units, alarms=alarms)
         queries = store.queries(account=account_id, limit=_PAGE)
         values = {"state": state, "span": span, "charts": drawn, "queries": queries, "alarms": alarms}
+        values["volume"] = standing(active, state)
+        values["customer"] = store.customer(account_id, limit=_PAGE)
         return pages.show(request, "account.html.j2", "accounts", **values)
 
     @router.get("/alarms")
@@ -196,15 +210,25 @@ def _add_data(
 
     @router.get("/api/accounts")
     def accounts(order: str = "recent", offset: From = 0, limit: Limit = 50, prefix: Prefix = "") -> Response:
-        rows, total = store.accounts(order=_order(order), offset=offset, limit=limit, prefix=prefix)
+        rows, total = store.accounts(
+            order=_order(order),
+            offset=offset,
+            limit=limit,
+            prefix=prefix,
+            volume=policy().pricing.volume,
+            now=clock(),
+        )
         return _json({"total": total, "accounts": rows})
 
     @router.get("/api/accounts/{account_id:path}")
     def account(account_id: str) -> Response:
-        state = store.account(account_id)
+        active = policy()
+        state = store.account(account_id, volume=active.pricing.volume, now=clock())
         if state is None:
             raise HTTPException(404, "there is no such account")
-        return _json(state)
+        counted = standing(active, state)
+        more = {"volume_factor": None if counted is None else counted.factor}
+        return _json(views.as_json(state) | more | {"customer": store.customer(account_id).name})
 
     @router.get("/api/queries")
     def queries(account: str | None = None, since: float = 0.0, limit: Limit = 100) -> Response:

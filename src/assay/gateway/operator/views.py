@@ -15,10 +15,11 @@ from assay.gateway.operator.charts import Series, bars, histogram, line
 
 if TYPE_CHECKING:
     from assay.gateway.account import AccountState
-    from assay.gateway.policy import Policy
+    from assay.gateway.policy import Policy, VolumePricing
     from assay.gateway.store.base import (
         AccountView,
         AlarmRow,
+        CustomerRow,
         JournalRow,
         KeyRow,
         PolicyRow,
@@ -64,14 +65,27 @@ _COSTS = (0, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
 class Books(Protocol):
     """What the pages read of a store."""
 
-    def account(self, account_id: str) -> AccountState | None:
-        """Return the account's state, or None."""
+    def account(
+        self, account_id: str, *, volume: VolumePricing | None = None, now: float = 0.0
+    ) -> AccountState | None:
+        """Return the account's state, or None; with a volume, its customer's count."""
         ...
 
     def accounts(
-        self, *, order: Order = "recent", offset: int = 0, limit: int = 50, prefix: str = ""
+        self,
+        *,
+        order: Order = "recent",
+        offset: int = 0,
+        limit: int = 50,
+        prefix: str = "",
+        volume: VolumePricing | None = None,
+        now: float = 0.0,
     ) -> tuple[Sequence[AccountView], int]:
         """Return one page of accounts and how many there are."""
+        ...
+
+    def customer(self, account_id: str, *, limit: int = 100) -> CustomerRow:
+        """Return the customer that an account is taken for."""
         ...
 
     def queries(

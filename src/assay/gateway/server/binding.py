@@ -31,7 +31,7 @@ CLIENT: ContextVar[str] = ContextVar("assay-gateway-client", default="")
 """The thumbprint of the request under way, 64 hexadecimal digits; empty where there is none."""
 
 _DIGITS = re.compile(r"[0-9a-f]{64}")
-_ENVOY = re.compile(r"(?:^|;)hash=\"?([0-9a-f]{64})\"?(?:;|$)")
+_ENVOY = re.compile(r'(?:^|;)([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^";,]*)')
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 _SEQUENCE = b"\x30"  # how every certificate begins
 _MOST_TEXT = 16 * 1024
@@ -112,9 +112,9 @@ def thumbprint(value: bytes) -> str:
         short = text.lower().replace(":", "")
         if _DIGITS.fullmatch(short):
             return short
-        envoy = _ENVOY.findall(text.lower())
-        if len(envoy) == 1 and "," not in _unquoted(text):
-            return str(envoy[0])
+        envoy = _envoy(text)
+        if envoy is not None:
+            return envoy
         der = _certificate(value)
         if der is not None:
             return hashlib.sha256(der).hexdigest()
@@ -122,9 +122,12 @@ def thumbprint(value: bytes) -> str:
     raise BadQuery(msg, reason="client")
 
 
-def _unquoted(text: str) -> str:
-    """Leave out what stands between quotation marks: commas there end no element."""
-    return re.sub(r'"(?:[^"\\]|\\.)*"', "", text)
+def _envoy(text: str) -> str | None:
+    """Return the one hash of a header with one element; a caller chooses what its quoted subject says."""
+    if _ENVOY.sub("", text):
+        return None  # another element, or nothing of the kind
+    hashes = [value.strip('"').lower() for key, value in _ENVOY.findall(text) if key.lower() == "hash"]
+    return hashes[0] if len(hashes) == 1 and _DIGITS.fullmatch(hashes[0]) else None
 
 
 def _certificate(value: bytes) -> bytes | None:

@@ -106,7 +106,7 @@ class Gateway:
         self._take(parts)
         self._recorder = KeyRecorder(store, keys, clock)
         self._told: set[tuple[str, str, float]] = set()
-        self._started = False
+        self._started, self.draining = False, False
         self._pool = ThreadPoolExecutor(_STORE_THREADS, thread_name_prefix="store")
         self._pending, self._under_way, self._checking = 0, 0, 0
         # One at a time: each memory-hard try takes megabytes.
@@ -115,7 +115,6 @@ class Gateway:
         self._challenges = Allowance(limits.challenges_hz)
         self._adopting = asyncio.Lock()
         self._sweeper: asyncio.Task[None] | None = None
-        self.draining = False
 
     # --- life -------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -166,7 +165,7 @@ class Gateway:
             If the store does not answer.
         """
         kept = Retention.of_days(self.policy.limits.retention_days)
-        await self.stored(self.store.sweep, self.clock(), kept)
+        await self.stored(self.store.sweep, self.clock(), kept, volume=self.policy.pricing.volume)
         try:
             await self.stored(self._recorder.record)
         except InvalidInput as error:  # the key file is gone or damaged; signing says so as well

@@ -252,8 +252,12 @@ class InferEndpoint:
             raise
         served = Served(query_id, caller.account_id, model, query.inputs, query.n_items, answer, log_q)
         if not gateway.settler.submit(served):
-            units = query.n_items * gateway.policy.pricing.p95_units
-            await asyncio.shield(gateway.stored(gateway.store.charge, query_id, units, now=gateway.clock()))
+            pricing = gateway.policy.pricing
+            units = query.n_items * pricing.p95_units
+            charge = partial(
+                gateway.store.charge, query_id, units, now=gateway.clock(), volume=pricing.volume
+            )
+            await asyncio.shield(gateway.stored(charge))
         return shown
 
     async def _show(

@@ -22,6 +22,8 @@ from assay.gateway.store.volumes import join_customer
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from assay.gateway.policy import VolumePricing
+
 __all__ = ["Administration"]
 
 
@@ -147,9 +149,14 @@ class Administration(Backed):
         )
         return [KeyRow(r.kid, unmicro(r.not_before), unmicro(r.not_after)) for r in rows]
 
-    def sweep(self, now: float, retention: Retention | None = None) -> Swept:
-        """Expire credit, bill abandoned reservations and delete what is past retention."""
-        swept = sweep(self._database, now, retention or Retention())
+    def sweep(
+        self, now: float, retention: Retention | None = None, *, volume: VolumePricing | None = None
+    ) -> Swept:
+        """Expire credit, bill abandoned reservations and delete what is past retention.
+
+        With a ``volume``, what was abandoned counts for its customer as if it had been answered.
+        """
+        swept = sweep(self._database, now, retention or Retention(), volume)
         self._database.checkpoint()
         return swept
 

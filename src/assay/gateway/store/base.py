@@ -17,6 +17,7 @@ from assay.gateway.store.exchange import Admission, Banked, Bill, Claim, Outcome
 from assay.gateway.store.rows import (
     AccountView,
     AlarmRow,
+    CustomerRow,
     JournalRow,
     KeyRow,
     PolicyRow,
@@ -42,6 +43,7 @@ __all__ = [
     "Bill",
     "Claim",
     "Conditions",
+    "CustomerRow",
     "JournalRow",
     "KeyRow",
     "Outcome",
@@ -174,7 +176,9 @@ class Store(Protocol):
         """Settle several queries in one transaction: all of them, or none; ``wait`` as in `admit`."""
         ...
 
-    def charge(self, query_id: str, units: float, *, now: float) -> Settled | None:
+    def charge(
+        self, query_id: str, units: float, *, now: float, volume: VolumePricing | None = None
+    ) -> Settled | None:
         """Settle at a flat price, when there is no estimate; None when it is not open."""
         ...
 
@@ -233,7 +237,9 @@ class Store(Protocol):
         """Return the known keys, newest first."""
         ...
 
-    def sweep(self, now: float, retention: Retention | None = None) -> Swept:
+    def sweep(
+        self, now: float, retention: Retention | None = None, *, volume: VolumePricing | None = None
+    ) -> Swept:
         """Expire credit, bill abandoned reservations and delete what is past retention."""
         ...
 
@@ -257,8 +263,14 @@ class Store(Protocol):
         offset: int = 0,
         limit: int = 50,
         prefix: str = "",
+        volume: VolumePricing | None = None,
+        now: float = 0.0,
     ) -> tuple[Sequence[AccountView], int]:
-        """Return one page of accounts and how many there are."""
+        """Return one page of accounts and how many there are; with a volume, what counts for each."""
+        ...
+
+    def customer(self, account_id: str, *, limit: int = 100) -> CustomerRow:
+        """Return the customer that an account is taken for."""
         ...
 
     def queries(

@@ -9,15 +9,19 @@ import numpy as np
 from sqlalchemy import case, func, select
 
 from assay.errors import InvalidInput
-from assay.gateway.store.base import AccountView, AlarmRow, JournalRow, QueryRow, TimeBucket
+from assay.gateway.pricing.volume import decayed
+from assay.gateway.store.base import AccountView, AlarmRow, CustomerRow, JournalRow, QueryRow, TimeBucket
 from assay.gateway.store.books import state_of
 from assay.gateway.store.engine import Backed
-from assay.gateway.store.schema import accounts, alarms, journal, micro, queries, unmicro
+from assay.gateway.store.schema import accounts, alarms, customers, journal, micro, queries, unmicro, volumes
+from assay.gateway.store.volumes import COUNTED, customer_of, members_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection, Row, Select
+
+    from assay.gateway.policy import VolumePricing
 
 __all__ = ["Questions"]
 
@@ -29,6 +33,11 @@ _ORDERS = {
     "cusum": accounts.c.cusum,
     "epsilon": accounts.c.epsilon,
 }
+_BESIDE = (
+    customers.c.name.label("customer"),
+    volumes.c["items"].label("total"),
+    volumes.c.at.label("since"),
+)
 _MOST = 10_000
 
 
@@ -42,6 +51,8 @@ class Questions(Backed):
         offset: int = 0,
         limit: int = 50,
         prefix: str = "",
+        volume: VolumePricing | None = None,
+        now: float = 0.0,
     ) -> tuple[Sequence[AccountView], int]:
         """Return one page of accounts, largest first, and how many there are.
 
@@ -53,12 +64,15 @@ class Questions(Backed):
             The page; at most 10,000 rows.
         prefix
             Only accounts whose identifier starts so.
+        volume, now
+            With a price by volume, states say what counts for their customers at that time.
         """
         if order not in _ORDERS:
             msg = f"accounts are ordered by {', '.join(_ORDERS)}, not by {order!r}"
             raise InvalidInput(msg)
         where = accounts.c.id.startswith(prefix, autoescape=True)
-        page = select(accounts).where(where).order_by(_ORDERS[order].desc(), accounts.c.id)
+        page = select(accounts, *_BESIDE).select_from(COUNTED).where(where)
+        page = page.order_by(_ORDERS[order].desc(), accounts.c.id)
         count = select(func.count()).select_from(accounts).where(where)
 
         def work(c: Connection) -> tuple[Sequence[Row[Any]], int]:
@@ -66,9 +80,20 @@ class Questions(Backed):
 
         rows, total = self._database.read(work)
         return [
-            AccountView(state_of(r._mapping), r.day_items, unmicro(r.day_work), unmicro(r.created_at))  # type: ignore[arg-type]  # noqa: SLF001 - a mapping by column name
+            AccountView(
+                state_of(r._mapping, _counted(r, volume, now)),  # type: ignore[arg-type]  # noqa: SLF001 - a mapping by column name
+                r.day_items,
+                unmicro(r.day_work),
+                unmicro(r.created_at),
+                customer_of(r.customer),
+            )
             for r in rows
         ], total
+
+    def customer(self, account_id: str, *, limit: int = 100) -> CustomerRow:
+        """Return the customer that an account is taken for, with at most so many of its accounts."""
+        name, members = self._database.read(lambda c: members_of(c, account_id, limit))
+        return CustomerRow(name, tuple(members))
 
     def queries(
         self,
@@ -216,6 +241,12 @@ class Questions(Backed):
 
     def _all(self, asked: Select[Any]) -> Sequence[Row[Any]]:
         return self._database.read(lambda c: c.execute(asked).all())
+
+
+def _counted(row: Row[Any], volume: VolumePricing | None, now: float) -> float | None:
+    if volume is None or not volume.active:
+        return None
+    return 0.0 if row.total is None else decayed(volume, row.total, now - unmicro(row.since))
 
 
 def _page(asked: Select[Any], limit: int, offset: int = 0) -> Select[Any]:

@@ -239,10 +239,26 @@ class Requests(Backed):
 
         return self._change(work, wait=wait)
 
-    def charge(self, query_id: str, units: float, *, now: float) -> Settled | None:
-        """Settle at a flat price, when there is no estimate; None when it is not open."""
-        flat = Price(whole(units))
-        return self._change(lambda c: _close(c, query_id, lambda *_: flat, now, "charge"))
+    def charge(
+        self, query_id: str, units: float, *, now: float, volume: VolumePricing | None = None
+    ) -> Settled | None:
+        """Settle at a flat price, when there is no estimate; None when it is not open.
+
+        Parameters
+        ----------
+        query_id, units
+            Which query, and what it costs.
+        now
+            Seconds.
+        volume
+            See `settle_all`; nobody looked for repeats, so every item counts.
+        """
+        flat = whole(units)
+
+        def price(_c: Connection, _books: Books, query: OpenQuery, _before: AccountState) -> Price:
+            return Price(flat, fresh=query.n_items)
+
+        return self._change(lambda c: _close(c, query_id, price, now, "charge", volume))
 
     def refund(self, query_id: str, *, now: float, reason: str = "") -> bool:
         """Undo a query that got no answer: its reservation goes, its price becomes credit.
@@ -353,9 +369,11 @@ def _close(
     books.volume = volume_of(c, books["id"], volume, books.now, lock=True)
     before = books.state
     priced = price(c, books, query, before)
-    if books.volume is not None and priced.after is not None and priced.after.volume is not None:
-        books.volume = priced.after.volume
-        add_volume(c, books["id"], books.volume, books.now)
+    if books.volume is not None:
+        counted = books.volume + priced.fresh if priced.after is None else priced.after.volume
+        if counted is not None:
+            books.volume = counted
+            add_volume(c, books["id"], counted, books.now)
     book_price(books, priced)
     if priced.released:
         books.release(priced.released, books.now + micro(_CREDIT_SECONDS))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccountView",
     "AlarmRow",
+    "CustomerRow",
     "JournalRow",
     "KeyRow",
     "PolicyRow",
@@ -27,12 +28,21 @@ QueryStatus: TypeAlias = Literal["admitted", "settled", "refunded", "expired"]
 
 @dataclass(frozen=True, slots=True)
 class AccountView:
-    """One row of the operator's accounts page."""
+    """One row of the operator's accounts page; ``customer`` is empty for an account by itself."""
 
     state: AccountState
     items_today: int
     work_today: float
     created_at: float
+    customer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerRow:
+    """Accounts that the operator takes for one customer; none and no name for an account by itself."""
+
+    name: str = ""
+    accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,10 +55,11 @@ _SEEN = select(items.c.digest).where(
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What closes a query."""
+    """What closes a query; ``fresh`` are items that count as volume where no rule counts them."""
 
     units: int
     after: AccountState | None = None
+    fresh: int = 0
     released: int = 0
     multiplier: float = 1.0
     flags: tuple[str, ...] = ()

@@ -23,12 +23,14 @@ from assay.gateway.store.schema import (
     micro,
     queries,
 )
+from assay.gateway.store.volumes import add_volume, volume_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import ColumnElement, Connection, Table
 
+    from assay.gateway.policy import VolumePricing
     from assay.gateway.store.base import Store
     from assay.gateway.store.engine import Database
 
@@ -37,11 +39,12 @@ __all__ = ["Sweeper", "sweep"]
 _LOG = logging.getLogger(__name__)
 
 
-def sweep(database: Database, now: float, retention: Retention) -> Swept:
+def sweep(database: Database, now: float, retention: Retention, volume: VolumePricing | None = None) -> Swept:
     """Do everything that is due, in transactions of at most ``retention.batch`` rows.
 
     Safe to run in several processes at once. On PostgreSQL the time is never later than the
     database's, so that one replica with a fast clock cannot forget claims that still count.
+    Abandoned reservations count towards ``volume`` like answers.
     """
     at = micro(_earliest(database, now))
     batch = retention.batch
@@ -50,7 +53,7 @@ def sweep(database: Database, now: float, retention: Retention) -> Swept:
         return column < at - micro(seconds)
 
     return Swept(
-        reservations=_repeat(database, lambda c: _bill_abandoned(c, at, retention)),
+        reservations=_repeat(database, lambda c: _bill_abandoned(c, at, retention, volume)),
         credits=_repeat(database, lambda c: _expire_credit(c, at, batch))
         + _trim(
             database,
@@ -124,7 +127,7 @@ def _trim_items(database: Database, before: int, batch: int) -> int:
     return _repeat(database, step)
 
 
-def _bill_abandoned(c: Connection, at: int, retention: Retention) -> int:
+def _bill_abandoned(c: Connection, at: int, retention: Retention, volume: VolumePricing | None) -> int:
     """Bill queries whose process died before it could settle or refund: the reservation is the price.
 
     Whether the answer went out nobody knows; to bill is the side on which nobody gains by
@@ -145,6 +148,9 @@ def _bill_abandoned(c: Connection, at: int, retention: Retention) -> int:
         books, open_query = locked
         books.unreserve(open_query.reserved, open_query.at)
         books.price(open_query.reserved, pending=books["pending"], pending_items=books["pending_items"])
+        counted = volume_of(c, books["id"], volume, books.now, lock=True)
+        if counted is not None:
+            add_volume(c, books["id"], counted + open_query.n_items, books.now)
         values = {"id": query, "status": "expired", "settled_at": books.now, "price": open_query.reserved}
         books.post("abandoned", closed=values)
     return len(found)

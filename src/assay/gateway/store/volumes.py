@@ -14,14 +14,14 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from assay.gateway.pricing.volume import decayed
 from assay.gateway.store.once import insert_new
-from assay.gateway.store.schema import MICRO, customers, volumes
+from assay.gateway.store.schema import MICRO, accounts, customers, volumes
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from assay.gateway.policy import VolumePricing
 
-__all__ = ["add_volume", "join_customer", "volume_of"]
+__all__ = ["COUNTED", "add_volume", "customer_of", "join_customer", "members_of", "volume_of"]
 
 # No label of an operator begins so: an account cannot be put to another one's own count.
 _ALONE = "~"
@@ -29,6 +29,10 @@ _OWN = bindparam("account", type_=Text)
 _NAME: ColumnElement[str] = func.coalesce(
     select(customers.c.name).where(customers.c.account == _OWN).scalar_subquery(), literal(_ALONE) + _OWN
 )
+COUNTED = accounts.outerjoin(customers, customers.c.account == accounts.c.id).outerjoin(
+    volumes, volumes.c.name == func.coalesce(customers.c.name, literal(_ALONE) + accounts.c.id)
+)
+"""Accounts, each with its customer and with what counts for that one, where there is such."""
 _COUNT = select(volumes.c["items"].label("total"), volumes.c.at).where(volumes.c.name == _NAME)
 
 
@@ -71,10 +75,24 @@ def _name(c: Connection, account: str) -> str:
     return str(c.execute(select(_NAME), {"account": account}).scalar_one())
 
 
+def customer_of(name: str | None) -> str:
+    """Return what the operator calls a customer, by the name that the tables have; empty for none."""
+    return "" if name is None or name.startswith(_ALONE) else name
+
+
+def members_of(c: Connection, account: str, limit: int) -> tuple[str, list[str]]:
+    """Return the customer behind an account and that one's accounts; nothing for an account by itself."""
+    name = customer_of(c.execute(select(customers.c.name).where(customers.c.account == account)).scalar())
+    if not name:
+        return "", []
+    asked = select(customers.c.account).where(customers.c.name == name).order_by(customers.c.account)
+    return name, list(c.execute(asked.limit(limit)).scalars())
+
+
 def join_customer(c: Connection, account: str, name: str) -> str:
     """Take an account for one of a customer's, or with an empty name for itself; return what it was."""
     before = c.execute(select(customers.c.name).where(customers.c.account == account)).scalar()
     insert = sqlite_insert if c.dialect.name == "sqlite" else postgresql_insert
     new = insert(customers).values(account=account, name=name or _ALONE + account)
     c.execute(new.on_conflict_do_update(index_elements=["account"], set_={"name": new.excluded.name}))
-    return "" if before is None or before.startswith(_ALONE) else str(before)
+    return customer_of(before)
