@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assay.cli.console import facts, print_json, print_tables
-from assay.cli.options import Common, ModelOptions, open_models
+from assay.cli.options import Common, ModelOptions, open_models, tls_files
 from assay.errors import InvalidInput, MissingDependency
 
 if TYPE_CHECKING:
+    import ssl
+
     from assay.gateway.policy import Policy
     from assay.gateway.server.gateway import Gateway
     from assay.gateway.upstream.base import Upstream
@@ -115,6 +117,7 @@ def serve(
             model=opened,
             recorded=policy is not None,
             ahead=ahead,
+            tls=None if upstream is None else _tls(upstream, how),
         )
         address = listener.getsockname()
         url = (
@@ -131,6 +134,12 @@ def serve(
             read_policy=None if policy is None else lambda: _policy(policy, policy_key),
             grpc=None if grpc_port is None else (host, grpc_port),
         )
+
+
+def _tls(upstream: str, how: ModelOptions) -> ssl.SSLContext | None:
+    from assay.adapters.tls import client_context
+
+    return client_context(**tls_files(upstream, how.client_cert, how.client_key, how.ca_file))
 
 
 def _policy(path: Path | None, key: Path | None) -> Policy:

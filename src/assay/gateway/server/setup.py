@@ -15,6 +15,8 @@ from assay.gateway.server.records import KeyRecorder, key_times, record_commitme
 from assay.gateway.store.sql import SqlStore
 
 if TYPE_CHECKING:
+    import ssl
+
     from assay.gateway.server.meter import Meter
     from assay.gateway.server.settle import Watcher
     from assay.gateway.store.base import Store
@@ -37,6 +39,7 @@ def open_gateway(
     meter: Meter | None = None,
     recorded: bool = True,
     ahead: bool = True,
+    tls: ssl.SSLContext | None = None,
 ) -> Gateway:
     """Open store, keys, estimator, defences and detectors of a policy.
 
@@ -63,6 +66,8 @@ def open_gateway(
         Whether the store shall remember the policy, and refuse one that leads backwards.
     ahead
         See `Gateway`.
+    tls
+        How to connect to an address over ``https://``.
 
     Raises
     ------
@@ -79,7 +84,7 @@ def open_gateway(
     try:
         honoured = _check_step(books, policy) if recorded else frozenset[int]()
         parts = replace(opener(policy), honoured=honoured)
-        source = _upstream(upstream, policy)
+        source = _upstream(upstream, policy, tls)
         (record_policy if recorded else record_commitments)(books, parts, now=clock())
         KeyRecorder(books, ring, clock).record()
     except BaseException:
@@ -127,7 +132,7 @@ class _Opener:
         return next((place for place in places if (place / policy.estimator.folder).is_dir()), places[0])
 
 
-def _upstream(upstream: Upstream | str, policy: Policy) -> Upstream:
+def _upstream(upstream: Upstream | str, policy: Policy, tls: ssl.SSLContext | None) -> Upstream:
     if not isinstance(upstream, str):
         return upstream
     import os
@@ -139,6 +144,7 @@ def _upstream(upstream: Upstream | str, policy: Policy) -> Upstream:
         timeout=policy.limits.upstream_seconds,
         concurrency=policy.limits.concurrency,
         token=os.environ.get("ASSAY_UPSTREAM_TOKEN"),
+        tls=tls,
     )
 
 

@@ -45,6 +45,8 @@ class Http1Pool:
         Largest body of an answer.
     max_idle
         Connections kept open between requests.
+    tls
+        How to connect over ``https://``; the defaults otherwise.
 
     Raises
     ------
@@ -53,7 +55,13 @@ class Http1Pool:
     """
 
     def __init__(
-        self, url: str, *, timeout: float = 30.0, max_bytes: int = 64 * 2**20, max_idle: int = 64
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        max_bytes: int = 64 * 2**20,
+        max_idle: int = 64,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         try:
             parts = urlsplit(url)
@@ -65,7 +73,7 @@ class Http1Pool:
             msg = f"{url!r} is no address of a server; give one such as http://localhost:8000"
             raise InvalidInput(msg)
         self._host, self._port = parts.hostname, port or _DEFAULT_PORTS[parts.scheme]
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
         self.prefix = parts.path.rstrip("/")
         self.shown = f"{parts.scheme}://{parts.netloc}{self.prefix}"
         self._authority = parts.netloc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections import OrderedDict
 from typing import Any
@@ -42,6 +43,8 @@ class ProxyUpstream(Upstream):
         Seconds for which a model's description is remembered.
     token
         Bearer token for that server.
+    tls
+        How to connect over ``https://``, as `assay.adapters.tls.client_context` makes it.
     """
 
     def __init__(
@@ -54,8 +57,9 @@ class ProxyUpstream(Upstream):
         waiting: int = 256,
         memory: float = 30.0,
         token: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._pool = Http1Pool(url, timeout=timeout, max_bytes=max_bytes, max_idle=concurrency)
+        self._pool = Http1Pool(url, timeout=timeout, max_bytes=max_bytes, max_idle=concurrency, tls=tls)
         self.shown = self._pool.shown
         self._slots = asyncio.Semaphore(concurrency)
         self._limit, self._under_way = concurrency + waiting, 0
