@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -55,8 +56,18 @@ class _Table(ABC):
     def _direct(self, log_q: FloatArray) -> FloatArray:
         """Return what the table stores for these log q, ``[n]`` or ``[n, k]``."""
 
+    def _look_up_one(self, log_q: float) -> FloatArray:
+        place = (math.log(-log_q) - self._first) * self._scale if log_q < 0.0 else -1.0
+        if place < 0.0:
+            return np.array(self._ceiling)
+        place = min(place, len(self._values) - 1.0)
+        index = int(place)
+        return np.asarray(self._values[index] + (place - index) * self._steps[index])
+
     def _look_up(self, log_q: ArrayLike) -> FloatArray:
         values = as_log_q(log_q)
+        if values.size == 1:  # what a gateway settles most of the time; ten times faster
+            return np.reshape(self._look_up_one(values.item()), values.shape + self._values.shape[1:])
         flat = np.ravel(values)
         with np.errstate(divide="ignore"):  # log q = 0 lies before the first point
             place = (np.log(-flat) - self._first) * self._scale

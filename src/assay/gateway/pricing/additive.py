@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from assay.gateway.account import AccountState
 from assay.gateway.policy import Policy
 from assay.gateway.pricing.cusum import increments, multiplier, walk
-from assay.gateway.pricing.rule import FloatArray, Settlement, as_items
+from assay.gateway.pricing.rule import BoolArray, FloatArray, Settlement, as_items
 from assay.gateway.pricing.volume import volume_factor
 from assay.privacy.composition import to_epsilon
 from assay.privacy.gnmax import data_independent
@@ -81,14 +81,14 @@ class AdditiveRule:
 
     def quote(self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None = None) -> Settlement:
         """Price items without charging them."""
-        return self._price(state, log_q, duplicates)[0]
+        return self._price(state, *as_items(log_q, duplicates))[0]
 
     def settle(
         self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None = None
     ) -> tuple[AccountState, Settlement]:
         """Price answered items, charge them, and move the account's sum and privacy account."""
-        settlement, path = self._price(state, log_q, duplicates)
         values, repeats = as_items(log_q, duplicates)
+        settlement, path = self._price(state, values, repeats)
         fresh = values[~repeats]
         pricing = self.policy.pricing
         rdp = self._spent(state) + self._divergence(fresh)
@@ -113,10 +113,9 @@ class AdditiveRule:
         return self._release(settled, path[~repeats]), charged
 
     def _price(
-        self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None
+        self, state: AccountState, values: FloatArray, repeats: BoolArray
     ) -> tuple[Settlement, FloatArray]:
         """Return the settlement and the path of the cumulative sum."""
-        values, repeats = as_items(log_q, duplicates)
         pricing = self.policy.pricing
         path = walk(pricing, np.where(repeats, 0.0, increments(pricing, values)), state.cusum)
         factors = multiplier(pricing, path)
