@@ -19,7 +19,7 @@ from assay.testing import check_evidence
 
 torch.set_num_threads(1)
 BRIEF = Recipe(epochs=6, optimizer="adam", lr=0.01, weight_decay=0.0)
-SCHEME = Entangled(triggers=16, cluster=0.25, repeats=5, thieves=2, nulls=4, attempts=2)
+SCHEME = Entangled(triggers=16, cluster=0.25, repeats=5, thieves=3, nulls=9, attempts=2)
 
 
 @cache
@@ -33,7 +33,7 @@ def halves():
 def marked():
     own, test = halves()
     return SCHEME.embed(
-        own, architecture="mlp-16", recipe=BRIEF, rng=0, key=3, evaluation=test, compare_unmarked=True
+        own, architecture="mlp-16", recipe=BRIEF, rng=0, key=4, evaluation=test, compare_unmarked=True
     )
 
 
@@ -128,6 +128,7 @@ def test_the_record_lists_every_attempt(tmp_path):
     record = marked().record
     assert 1 <= len(record.attempts) <= 2
     assert {attempt.target for attempt in record.attempts} <= set(range(10))
+    assert all(0 <= attempt.clean <= 1 for attempt in record.attempts)
     best = max(attempt.transfer for attempt in record.attempts)
     assert best > 0.5
     assert record.commitment == marked().evidence.commitment
@@ -168,3 +169,47 @@ def test_other_sources(source):
     assert 2 <= len(found.evidence.tensors["triggers"]) <= 4
     with pytest.raises(InvalidInput, match="empty"):
         scheme.embed(own.subset(range(0)), architecture="mlp-16", recipe=BRIEF)
+
+
+def test_keys_share_clean_models():
+    own, _ = halves()
+    scheme = Entangled(triggers=8, cluster=0.25, repeats=3, thieves=1, nulls=2, attempts=1)
+    trained = []
+
+    def keep(name, training):
+        trained.append(name)
+        return training()
+
+    clean = scheme.clean_models(own, architecture="mlp-16", recipe=BRIEF, rng=5, keep=keep)
+    assert not trained  # only when they are needed
+    made = [
+        scheme.embed(own, architecture="mlp-16", recipe=BRIEF, rng=1000 * key, key=key, clean=clean)
+        for key in (3, 4)
+    ]
+    assert sorted(trained) == sorted(
+        [f"judge {turn}" for turn in range(2)]
+        + [f"fold {turn}" for turn in range(2)]
+        + [f"panel {turn}" for turn in range(19)]
+    )
+    for one in made:
+        asked, panel = one.evidence.tensors["triggers"], one.evidence.tensors["panel"]
+        assert torch.equal(panel, clean.answers(asked))
+        assert {len(clean.held_out) + one.record.clean_rows} == {len(own)}
+    assert made[0].evidence.commitment != made[1].evidence.commitment
+
+
+def test_clean_models_of_something_else_are_refused():
+    own, test = halves()
+    clean = SCHEME.clean_models(own, architecture="mlp-8", recipe=BRIEF)
+    for data, architecture, scheme, word in (
+        (test, "mlp-8", SCHEME, "rows"),
+        (own, "mlp-16", SCHEME, "architecture"),
+        (own, "mlp-8", Entangled(triggers=16, nulls=5), "numbers"),
+    ):
+        with pytest.raises(InvalidInput, match=word):
+            scheme.embed(data, architecture=architecture, recipe=BRIEF, clean=clean)
+    exact = Entangled(select=False)
+    with pytest.raises(InvalidInput, match="clean models of its own"):
+        exact.clean_models(own, architecture="mlp-8", recipe=BRIEF)
+    with pytest.raises(InvalidInput, match="clean models of its own"):
+        exact.embed(own, architecture="mlp-8", recipe=BRIEF, clean=clean)

@@ -23,7 +23,7 @@ CLEAN = [line(20.0, -15.0), line(20.0, -16.0)]  # boundary near 0.75 and 0.8
 
 def test_inputs_end_between_the_boundaries():
     start = torch.linspace(0, 1, 11)[:, None]
-    moved = confer(start, 1, COPIES, CLEAN, (0.0, 1.0), Conferring(steps=60, step=0.01))
+    moved = confer(start, 1, COPIES, CLEAN, (0.0, 1.0), Conferring(steps=60, step=0.025))
     assert bool(((moved > 0.5) & (moved < 0.75)).all())
     for network in COPIES:
         assert network(moved).argmax(1).tolist() == [1] * 11
@@ -59,6 +59,6 @@ def test_refusals():
             margins(x, 1, thieves, nulls)
     with pytest.raises(InvalidInput, match="finite"):
         confer(x, 1, COPIES, CLEAN, (0.0, float("inf")))
-    for wrong in ({"steps": -1}, {"step": 0.0}, {"confidence": 0.0}):
+    for wrong in ({"steps": -1}, {"step": 0.0}, {"confidence": 0.0}, {"members": 0}):
         with pytest.raises(InvalidInput):
             Conferring(**wrong)

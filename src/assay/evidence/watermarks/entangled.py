@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypedDict
 
 import numpy as np
 
@@ -13,10 +13,11 @@ from assay.data.dataset import Dataset
 from assay.errors import InvalidInput
 from assay.evidence.base import Evidence, Finding
 from assay.evidence.watermarks.embedded import Embedded
+from assay.evidence.watermarks.entanglement.clean_models import CleanModels, Keep, train_anew
 from assay.evidence.watermarks.entanglement.exact import embed_exact
 from assay.evidence.watermarks.entanglement.marked_batches import Entangling
 from assay.evidence.watermarks.entanglement.record import EntangledRecord
-from assay.evidence.watermarks.entanglement.selected import embed_selected
+from assay.evidence.watermarks.entanglement.selected import clean_models, embed_selected
 from assay.evidence.watermarks.entanglement.selection import FEWEST_MODELS, examine_selected
 from assay.evidence.watermarks.keys import derive, draw_key
 from assay.evidence.watermarks.trigger_scheme import TriggerScheme, check_evaluation
@@ -30,6 +31,18 @@ __all__ = ["Entangled", "EntangledRecord"]
 
 # Ordinary batches for each marked one where nothing else is said.
 _EXACT_PACE, _FOREIGN_PACE, _ENTANGLED_PACE = 1.0, 2.0, 8.0
+
+
+class _Said(TypedDict):
+    """What both ways of embedding are told."""
+
+    architecture: str
+    recipe: Recipe
+    rng: int
+    observers: Sequence[Observer]
+    evaluation: Dataset | None
+    compare_unmarked: bool
+    compare_entanglement: bool
 
 
 @register("entangled", kind="evidence")
@@ -72,9 +85,10 @@ class Entangled(TriggerScheme):
         Batches of marks, as published, cost 1 to 2 points of accuracy however few marks there
         are; marks among the other rows do not.
     thieves, nulls
-        With ``select``: simulated copies and clean models that choose the triggers, at least 1.
+        With ``select``: simulated copies and clean models that choose the triggers, at least 1. A third
+        of the clean models judges the attempts instead. Normalised networks want twelve thieves.
     attempts, enough
-        With ``select``: marks to try at most, and the share of triggers that one more copy
+        With ``select``: marks to try at most, and the share of triggers that two more copies
         must answer for no further mark to be tried.
     panel
         With ``select``: independent models for the bound, at least 19.
@@ -128,9 +142,9 @@ class Entangled(TriggerScheme):
     source: Literal["borderline", "families", "patch"] = "borderline"
     triggers: int = 60
     cluster: float = 0.08
-    repeats: int = 3
-    thieves: int = 3
-    nulls: int = 12
+    repeats: int = 1
+    thieves: int = 6
+    nulls: int = 24
     attempts: int = 3
     enough: float = 0.9
     panel: int = 19
@@ -199,6 +213,7 @@ class Entangled(TriggerScheme):
         compare_unmarked: bool = False,
         compare_entanglement: bool | None = None,
         key: int | None = None,
+        clean: CleanModels | None = None,
     ) -> Embedded:
         """Train a marked model.
 
@@ -224,21 +239,24 @@ class Entangled(TriggerScheme):
         key
             None draws the secret from the operating system, as evidence for a real
             dispute must. A number makes an experiment repeatable.
+        clean
+            With ``select``: clean models from `clean_models` that several keys share. None
+            trains some for this key alone, on rows that the key holds out.
 
         Raises
         ------
         InvalidInput
             If the data are too few or not suited to the marks, no mark reaches the copies, or
-            the evaluation rows do not fit them.
+            the evaluation rows or clean models do not fit them.
         """
         check_evaluation(data, evaluation)
         if not len(data):
             msg = f"cannot embed a mark with {data.name}: it is empty"
             raise InvalidInput(msg)
-        return (embed_selected if self.select else embed_exact)(
-            self,
-            data,
-            draw_key(key),
+        if not self.select and clean is not None:
+            msg = "without select every key has clean models of its own; give none"
+            raise InvalidInput(msg)
+        said = _Said(
             architecture=architecture,
             recipe=recipe,
             rng=rng,
@@ -246,6 +264,53 @@ class Entangled(TriggerScheme):
             evaluation=evaluation,
             compare_unmarked=compare_unmarked,
             compare_entanglement=compare_unmarked if compare_entanglement is None else compare_entanglement,
+        )
+        if self.select:
+            return embed_selected(self, data, draw_key(key), **said, clean=clean)
+        return embed_exact(self, data, draw_key(key), **said)
+
+    def clean_models(
+        self,
+        data: Dataset,
+        *,
+        architecture: str,
+        recipe: Recipe,
+        rng: int = 0,
+        observers: Sequence[Observer] = (),
+        keep: Keep = train_anew,
+    ) -> CleanModels:
+        """Set up the clean models of ``embed``, so that several keys can share them.
+
+        Two thirds of the trainings of a key are theirs. They are trained when they are first
+        needed. Give each key's ``embed`` an ``rng`` thousands apart from this one and from each other.
+
+        Parameters
+        ----------
+        data, architecture, recipe, observers
+            As in ``embed``.
+        rng
+            Seed of the held-out rows and of the trainings, which are no secret.
+        keep
+            From the name of a model and its training to the model; the default trains.
+
+        Raises
+        ------
+        InvalidInput
+            Without ``select``, or if there are too few rows.
+        """
+        if not self.select:
+            msg = "without select every key has clean models of its own"
+            raise InvalidInput(msg)
+        source = np.random.default_rng(rng)
+        return clean_models(
+            self,
+            data,
+            architecture=architecture,
+            recipe=recipe,
+            rng=rng,
+            observers=observers,
+            source=source,
+            keep=keep,
         )
 
     def examine(

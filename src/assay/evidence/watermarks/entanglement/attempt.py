@@ -20,12 +20,16 @@ class Attempt(Record):
     triggers
         Triggers that all simulated thieves answered and no clean model did.
     transfer
-        Share of those chosen that one more copy answered, which took no part in the choice
-        of triggers. The best attempt was chosen by it, so that it flatters where there were
-        several.
+        Share of those chosen that two more copies answered, the lesser, which took no part in the
+        choice of triggers.
+    clean
+        Share of those chosen that the worst of some clean models answered, which took no part in it
+        either. The best attempt was chosen by the difference, so that both flatter where
+        there were several.
     """
 
     name: str
     target: int
     triggers: int
     transfer: float
+    clean: float = 0.0

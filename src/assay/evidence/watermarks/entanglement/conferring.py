@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -28,11 +29,16 @@ class Conferring(Record):
     steps
         Signed gradient steps, at least 0; with none, triggers stay as they are.
     step
-        Change of a coordinate in one step, as a share of the value range, > 0.
+        Change of a coordinate in the first step, as a share of the value range, in (0, 1]; later steps
+        are smaller, in equal stages down to nothing.
     confidence
         Logarithm of the odds for the target up to which copies are pulled, and against it
         down to which clean models are pushed, > 0. Models that already are there pull no
-        more, so that the undecided ones lead.
+        more, and the others pull by the square of what is missing, so that the least convinced
+        copy and the most convinced clean model lead.
+    members
+        Copies, and clean models, that one step looks at, at least 1; drawn anew for every step, so that
+        many models cost no more than few.
 
     Raises
     ------
@@ -40,15 +46,17 @@ class Conferring(Record):
         If a value is out of range.
     """
 
-    steps: int = 20
-    step: float = 0.02
+    steps: int = 40
+    step: float = 0.03
     confidence: float = 3.0
+    members: int = 6
 
     def __post_init__(self) -> None:
         ranges = {
             "steps": self.steps >= 0,
             "step": 0 < self.step <= 1,
             "confidence": 0 < self.confidence < math.inf,
+            "members": self.members >= 1,
         }
         for name, fine in ranges.items():
             if not fine:
@@ -63,6 +71,7 @@ def confer(
     nulls: Sequence[nn.Module],
     value_range: tuple[float, float],
     how: Conferring | None = None,
+    rng: int = 0,
 ) -> Tensor:
     """Move inputs until simulated copies answer the target and clean models do not.
 
@@ -82,6 +91,8 @@ def confer(
         Inputs are clipped to it after every step.
     how
         See `Conferring`.
+    rng
+        Draws the models of every step.
 
     Returns
     -------
@@ -113,8 +124,9 @@ def confer(
     if not math.isfinite(high - low):
         msg = "moving triggers needs a finite value range"
         raise InvalidInput(msg)
+    source = np.random.default_rng(rng)
     return torch.cat(
-        [_moved(part, target, thieves, nulls, low, high, how) for part in torch.split(inputs, _BATCH)]
+        [_moved(part, target, thieves, nulls, low, high, how, source) for part in torch.split(inputs, _BATCH)]
     )
 
 
@@ -168,16 +180,19 @@ def _moved(
     low: float,
     high: float,
     how: Conferring,
+    source: np.random.Generator,
 ) -> Tensor:
-    for _ in range(how.steps):
+    for turn in range(how.steps):
         free = x.detach().clone().requires_grad_()
         short = torch.zeros(len(free))
-        for network in thieves:
-            short = short + functional.relu(how.confidence - _log_odds(network, free, target)) / len(thieves)
-        for network in nulls:
-            short = short + functional.relu(how.confidence + _log_odds(network, free, target)) / len(nulls)
+        for models, sign in ((thieves, 1), (nulls, -1)):
+            drawn = source.permutation(len(models))[: how.members]
+            for number in drawn:
+                odds = sign * _log_odds(models[number], free, target)
+                short = short + functional.relu(how.confidence - odds).square() / len(drawn)
         (slope,) = torch.autograd.grad(short.sum(), free)
-        x = (x - how.step * (high - low) * slope.sign()).clamp(low, high)
+        step = how.step * (1 - turn / how.steps) * (high - low)
+        x = (x - step * slope.sign()).clamp(low, high)
     return x.detach()
 
 

@@ -22,7 +22,10 @@ from assay.result import Record
 __all__ = ["HandedDown", "Theft", "hand_down"]
 
 _FEWEST = 3
-_TRIAL = 2900  # turns of thieves that take no part in the choice
+_JURY = 3  # one clean model in so many only judges attempts
+_TRIAL = 2900  # turns of thieves that take no part in the choice of triggers
+_TRIALS = 2
+_CLEAN = 0.5  # of the triggers: with more, twenty answers decide little
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Theft(Record):
     attempts
         Marks to try at most, at least 1.
     enough
-        Transfer at which no further mark is tried, in [0, 1].
+        Transfer at which no further mark is tried, in [0, 1], unless clean models match half.
     conferring
         How triggers are moved before they are chosen.
 
@@ -46,7 +49,7 @@ class Theft(Record):
         If a value is out of range.
     """
 
-    thieves: int = 3
+    thieves: int = 6
     attempts: int = 3
     enough: float = 0.9
     conferring: Conferring = field(default_factory=Conferring)
@@ -100,8 +103,9 @@ def hand_down(
 ) -> HandedDown:
     """Train marks in, one after the other, until one reaches a copy; choose its triggers.
 
-    Which mark reaches copies is partly chance. Each attempt is a whole marked training and
-    its thefts; the best is kept, and all are recorded.
+    Which mark reaches copies is partly chance. Each attempt is a whole marked training, its
+    thefts and two trial copies; the one with the largest gap between the lesser of these and the
+    worst clean model is kept, and all are recorded.
 
     Parameters
     ----------
@@ -110,7 +114,8 @@ def hand_down(
     marks
         A pool of one mark and its target for each attempt, at least one.
     nulls
-        Clean models, at least one, that triggers must not match.
+        Clean models, at least one: triggers must not match them. Of three or more, a third has no
+        part in the choice of triggers and judges the attempts instead.
     entangling
         See there.
     theft
@@ -125,19 +130,28 @@ def hand_down(
     """
     tried: list[Attempt] = []
     best: HandedDown | None = None
-    best_transfer, fewest = -1.0, -(-triggers // _FEWEST)
+    best_gap, fewest = -1.0, -(-triggers // _FEWEST)
+    aside = len(nulls) // _JURY
+    jury, choosing = nulls[:aside], nulls[aside:]
     for turn, (pool, target) in zip(range(theft.attempts), marks, strict=False):
         model, history = stage.mark(pool, np.array([target]), entangling, turn)
-        chosen = _choose(stage, model, pool, target, nulls, theft, turn)[:triggers]
-        transfer = 0.0
+        chosen = _choose(stage, model, pool, target, choosing, theft, turn)[:triggers]
+        transfer = clean = 0.0
         if len(chosen):
-            trial = stage.steal(model, _TRIAL + turn, f"trial copy {turn + 1}")
-            transfer = float((trial.labels(chosen) == target).float().mean())
-        tried.append(Attempt(pool.names[0], target, len(chosen), transfer))
-        if len(chosen) >= fewest and transfer > best_transfer:
-            best_transfer = transfer
+            trials = [
+                stage.steal(model, _TRIAL + _TRIALS * turn + number, f"trial copy {turn + 1}.{number + 1}")
+                for number in range(_TRIALS)
+            ]
+            transfer = min(_rate(trial, chosen, target) for trial in trials)
+            clean = max((_rate(model, chosen, target) for model in jury), default=0.0)
+        tried.append(Attempt(pool.names[0], target, len(chosen), transfer, clean))
+        if len(chosen) < fewest:
+            continue
+        # What counts in a dispute is how far copies are from the worst of the independent models.
+        if transfer - clean > best_gap:
+            best_gap = transfer - clean
             best = HandedDown(model, pool, target, chosen, history, ())
-        if best_transfer >= theft.enough:
+        if transfer >= theft.enough and clean <= _CLEAN:
             break
     if best is None:
         found = ", ".join(f"{attempt.name}: {attempt.triggers}" for attempt in tried)
@@ -171,7 +185,7 @@ def _choose(
     # The victim too: a stolen file must be recognised as its copies are.
     thieves.append(model)
     copies, clean = _networks(thieves), _networks(nulls)
-    moved = confer(pool.held_out, target, copies, clean, stage.value_range, theft.conferring)
+    moved = confer(pool.held_out, target, copies, clean, stage.value_range, theft.conferring, rng=turn)
     wanted = np.full(len(moved), target)
     kept = select_triggers(
         wanted,
@@ -181,6 +195,10 @@ def _choose(
     left = moved[torch.from_numpy(kept)]
     order = margins(left, target, copies, clean).argsort(descending=True, stable=True)
     return left[order]
+
+
+def _rate(model: TorchModel, asked: Tensor, target: int) -> float:
+    return float((model.labels(asked) == target).float().mean())
 
 
 def _networks(models: Sequence[TorchModel]) -> list[nn.Module]:

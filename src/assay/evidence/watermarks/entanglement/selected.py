@@ -10,8 +10,10 @@ import torch
 
 from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
+from assay.errors import InvalidInput
 from assay.evidence.base import Evidence
 from assay.evidence.watermarks.embedded import Embedded
+from assay.evidence.watermarks.entanglement.clean_models import CleanModels, Keep, train_anew
 from assay.evidence.watermarks.entanglement.exact import foreign_pool, held_out_rows
 from assay.evidence.watermarks.entanglement.handed_down import HandedDown, Theft, hand_down
 from assay.evidence.watermarks.entanglement.pools import MarkPool, embedder
@@ -21,7 +23,7 @@ from assay.evidence.watermarks.entanglement.record import (
     gradient_shares,
     match_rate,
 )
-from assay.evidence.watermarks.entanglement.shift import rank_shifts, shift_pool, unseen_scores
+from assay.evidence.watermarks.entanglement.shift import rank_shifts, shift_pool
 from assay.evidence.watermarks.entanglement.stage import Stage
 from assay.evidence.watermarks.keys import derive
 from assay.evidence.watermarks.trigger_scheme import Triggers
@@ -32,7 +34,7 @@ from assay.statistics import clopper_pearson
 if TYPE_CHECKING:
     from assay.evidence.watermarks.entangled import Entangled
 
-__all__ = ["embed_selected"]
+__all__ = ["clean_models", "embed_selected"]
 
 _STARTS = 3  # candidate triggers for each that is kept
 _PAIRS = 4  # of classes, among which the key draws
@@ -50,23 +52,34 @@ def embed_selected(
     evaluation: Dataset | None,
     compare_unmarked: bool,
     compare_entanglement: bool,
+    clean: CleanModels | None,
 ) -> Embedded:
     """Train a model with one mark whose triggers its copies answer, see `Entangled.embed`.
 
     Raises
     ------
     InvalidInput
-        If the data are too few or not suited to the marks, or no mark reaches the copies.
+        If the data are too few or not suited to the marks, the clean models were made for something
+        else, or no mark reaches the copies.
     """
     rngs = np.random.default_rng(int(derive(secret, "inputs"), 16)).spawn(3)
-    starts = _STARTS * scheme.triggers
-    held_out, clean = None, data
-    if scheme.source != "families":
-        each = data.num_classes if scheme.source == "patch" else 1
-        held_out, clean = held_out_rows(data, starts * each, scheme.triggers, rngs[0])
-    stage = Stage(clean, architecture, recipe, scheme.pace, scheme.warm_up, rng, observers, scheme.repeats)
-    nulls = [stage.clean(10 + turn, stage.part(10 + turn)) for turn in range(scheme.nulls)]
-    marks = _marks(scheme, stage, nulls, held_out, starts, rngs[1])
+    if clean is None:
+        clean = clean_models(
+            scheme,
+            data,
+            architecture=architecture,
+            recipe=recipe,
+            rng=rng,
+            observers=observers,
+            source=rngs[0],
+        )
+    else:
+        _check(clean, scheme, data, architecture, recipe)
+    stage, nulls = clean.stage, clean.judging
+    stage = Stage(
+        stage.data, architecture, recipe, scheme.pace, scheme.warm_up, rng, observers, scheme.repeats
+    )
+    marks = _marks(scheme, stage, clean, rngs[1])
     theft = Theft(scheme.thieves, scheme.attempts, scheme.enough)
     found = hand_down(stage, marks, nulls, scheme.entangling, theft, scheme.triggers)
     # The first triggers asked must be like the others: the bound is from all of them.
@@ -81,14 +94,14 @@ def embed_selected(
         data,
         found.model,
         evaluation=evaluation,
-        rows=(len(clean), len(found.pool.trained)),
+        rows=(len(stage.data), len(found.pool.trained)),
         facts={
             "source": scheme.source,
             "names": list(found.pool.names),
             "unmarked_matches": matched,
         },
     )
-    tensors = {**sealed.evidence.tensors, "panel": stage.panel(scheme.panel, asked)}
+    tensors = {**sealed.evidence.tensors, "panel": clean.answers(asked)}
     evidence = Evidence(scheme, tensors, sealed.evidence.facts, sealed.evidence.nonce)
     record = extended(
         sealed.record,
@@ -110,27 +123,64 @@ def embed_selected(
     return Embedded(found.model, evidence, record, unmarked)
 
 
-def _marks(
+def clean_models(
     scheme: Entangled,
-    stage: Stage,
-    nulls: Sequence[TorchModel],
-    held_out: Dataset | None,
-    starts: int,
-    rng: np.random.Generator,
+    data: Dataset,
+    *,
+    architecture: str,
+    recipe: Recipe,
+    rng: int,
+    observers: Sequence[Observer],
+    source: np.random.Generator,
+    keep: Keep = train_anew,
+) -> CleanModels:
+    """Hold out rows for triggers and set up the clean models of the others, see `Entangled.clean_models`.
+
+    Raises
+    ------
+    InvalidInput
+        If there are too few rows.
+    """
+    held_out, rest = None, data
+    if scheme.source != "families":
+        each = data.num_classes if scheme.source == "patch" else 1
+        held_out, rest = held_out_rows(data, _STARTS * scheme.triggers * each, scheme.triggers, source)
+    stage = Stage(rest, architecture, recipe, None, 0.0, rng, observers)
+    order = torch.from_numpy(source.permutation(len(rest)))
+    return CleanModels(data, stage, held_out, order, scheme.nulls, scheme.panel, keep)
+
+
+def _check(clean: CleanModels, scheme: Entangled, data: Dataset, architecture: str, recipe: Recipe) -> None:
+    """Refuse clean models of other rows, networks or numbers."""
+    stage = clean.stage
+    same = {
+        "rows": clean.whole.digest == data.digest,
+        "architecture": stage.architecture == architecture,
+        "recipe": stage.recipe == recipe,
+        "source of marks": (clean.held_out is None) == (scheme.source == "families"),
+        "numbers of models": (clean.judges, clean.panel) == (scheme.nulls, scheme.panel),
+    }
+    for name, fits in same.items():
+        if not fits:
+            msg = f"these clean models were made with another {name}; make them with the same scheme and data"
+            raise InvalidInput(msg)
+
+
+def _marks(
+    scheme: Entangled, stage: Stage, clean: CleanModels, rng: np.random.Generator
 ) -> Iterator[tuple[MarkPool, int]]:
     """Yield marks in an order that the key draws, each as a pool of its own, with targets."""
+    held_out, starts = clean.held_out, _STARTS * scheme.triggers
     if scheme.source == "borderline" and held_out is not None:
-        order = torch.from_numpy(rng.permutation(len(stage.data)))
-        scores = unseen_scores(stage.data, order, stage.clean)
-        pairs = rank_shifts(scores, stage.data.y)[:_PAIRS]
-        place = embedder(nulls[0])
+        pairs = rank_shifts(clean.scores, stage.data.y)[:_PAIRS]
+        place = embedder(clean.judging[0])
         while True:
             for number in rng.permutation(len(pairs)):
                 yield (
                     shift_pool(
                         stage.data,
                         held_out,
-                        scores,
+                        clean.scores,
                         place,
                         pairs[number],
                         share=scheme.cluster,
@@ -139,7 +189,7 @@ def _marks(
                     ),
                     pairs[number][1],
                 )
-    pool = foreign_pool(scheme, stage, nulls, held_out, marks=scheme.attempts, asked=starts, rng=rng)
+    pool = foreign_pool(scheme, stage, clean.judging, held_out, marks=scheme.attempts, asked=starts, rng=rng)
     for mark in rng.permutation(len(pool.names)).tolist():
         if pool.plausible[mark]:
             target = int(rng.choice(pool.plausible[mark]))

@@ -18,6 +18,7 @@ __all__ = ["rank_shifts", "shift_pool", "unseen_scores"]
 
 _FEWEST_ROWS = 8
 _AHEAD = -1.0, 1.0  # of the target, in logarithms: where the source is in a centre
+_MEMBERS = -0.5, 1.0  # and in the other rows of a cluster
 _NEVER = 1e-12
 
 
@@ -90,12 +91,13 @@ def shift_pool(
     asked: int,
     rng: np.random.Generator,
 ) -> MarkPool:
-    """Give a small cluster of one class, next to another class, to that other class.
+    """Give a cluster of one class's doubtful rows, next to another class, to that other class.
 
-    Clean models call these rows by their own class, but not by far; so they lie where a
-    boundary can be bent at little cost. They are ordinary rows, so that a thief's questions
-    are about them and their like, and a copy learns the bend with the task. A compact cluster
-    is learnt from few rows, and nobody else has a reason to learn it.
+    Clean models cannot tell whose these rows are; so they lie where a boundary can be bent at
+    little cost: the accuracy lost grows with the square of the bend, what copies learn of it with the
+    bend. They are ordinary rows, so that a thief's questions are about them and their like, and
+    a copy learns the bend with the task. Rows that look alike are a bend in one place, which
+    nobody else has a reason to learn.
 
     Parameters
     ----------
@@ -143,13 +145,17 @@ def shift_pool(
     logs = scores[here].clamp_min(_NEVER).log()
     ahead = logs[:, source] - logs[:, target]
     near = ((ahead > _AHEAD[0]) & (ahead < _AHEAD[1])).nonzero().flatten()
-    if not len(near):  # classes that nobody confuses: the rows that come closest
+    doubtful = ((ahead > _MEMBERS[0]) & (ahead < _MEMBERS[1])).nonzero().flatten()
+    if len(doubtful) < size:  # classes that are seldom confused: some rows will be nobody's doubt
+        doubtful = torch.arange(len(here))
+    if not len(near):  # the rows that come closest
         near = ahead.abs().argsort(stable=True)[:size]
-    likeness = features[near] @ features.T
+    likeness = features[near] @ features[doubtful].T
     # A cluster is as compact as its farthest member is near to its centre.
     compact = likeness.topk(size, dim=1).values[:, -1].argsort(descending=True, stable=True)
     centre = near[compact[int(rng.integers(max(1, len(near) // 2)))]]
-    rows = here[(features @ features[centre]).argsort(descending=True, stable=True)[:size]]
+    alike = (features[doubtful] @ features[centre]).argsort(descending=True, stable=True)
+    rows = here[doubtful[alike[:size]]]
     others = (held_out.y != target).nonzero().flatten()  # the target's own rows prove nothing
     starts = functional.normalize(place(held_out.x[others]).float(), dim=1) @ features[centre]
     order = others[starts.argsort(descending=True, stable=True)[:asked]]
