@@ -84,6 +84,29 @@ def test_a_task_has_begun_when_it_is_handed_over_and_can_be_dropped_in_any_state
     assert asyncio.run(main()) == []
 
 
+def test_a_question_of_somebody_who_left_is_given_up():
+    async def question(seen):
+        seen.append("asked")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            seen.append("given up")
+            raise
+
+    async def main():
+        seen = []
+        asking = asyncio.ensure_future(start(question(seen)))
+        for _ in range(2):  # until the question has begun, and not until it is handed over
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await asyncio.sleep(0.01)
+        return seen
+
+    assert asyncio.run(main()) == ["asked", "given up"]
+
+
 # --- in the gateway ------------------------------------------------------------------------------
 class Watching(Counted):
     """Tells when it is asked, and which questions were given up."""

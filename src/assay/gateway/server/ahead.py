@@ -73,8 +73,12 @@ class Ahead:
 async def start(question: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Return a task that has begun, with what it wrote handed to the network."""
     task = asyncio.ensure_future(question)
-    for _ in range(_TURNS):  # one for the task to write, one for the loop to send
-        await asyncio.sleep(0)
+    try:
+        for _ in range(_TURNS):  # one for the task to write, one for the loop to send
+            await asyncio.sleep(0)
+    except BaseException:
+        drop(task)  # whoever asked is gone, and nobody else knows of it
+        raise
     return task
 
 

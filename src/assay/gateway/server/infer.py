@@ -155,9 +155,9 @@ class InferEndpoint:
             state = state or AccountState(caller.account_id)
             if gateway.rule.deposit_due(state) > 0.0:
                 return gate.terms, None
-            ahead = gateway.rule.reserve(state, query.n_items) + state.reserved - state.balance
-            if ahead > 0.0:
-                raise gateway.payment(caller, state, ahead, asked, deposit=False)
+            missing = gateway.rule.reserve(state, query.n_items) + state.reserved - state.balance
+            if missing > 0.0:
+                raise gateway.payment(caller, state, missing, asked, deposit=False)
         log_q = await gateway.quotes.log_q(asked.digest, query.inputs, query.n_items)
         rule = gateway.rule
         quoted = request_terms(gateway.policy, rule, quote=lambda state: rule.quote(state, log_q).total)
