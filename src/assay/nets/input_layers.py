@@ -7,6 +7,7 @@ file of weights holds everything that is asked.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -25,7 +26,7 @@ _IMAGES = 4
 _RADIUS = 4  # of the Gaussian, in pixels: two standard deviations of the widest
 
 
-class InputLayer(nn.Module):
+class InputLayer(nn.Module, ABC):
     """Base of layers that change inputs within their range.
 
     Gradients pass as if nothing was changed, because a rounding has none: whoever
@@ -68,9 +69,9 @@ class InputLayer(nn.Module):
             raise InvalidInput(msg)
         self.register_buffer("settings", torch.tensor([value, low, high]))
 
+    @abstractmethod
     def change(self, unit: Tensor, strength: Tensor) -> Tensor:
         """Return changed inputs; both are ``[n, *shape]`` in [0, 1]."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the changed inputs, ``[n, *shape]``."""

@@ -7,6 +7,7 @@ scikit-learn's own objects would have to be pickled.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +24,7 @@ _NEVER = torch.finfo(torch.float32).max  # finite, so that weights can be checke
 _EULER = 0.5772156649015329
 
 
-class OutlierScore(nn.Module):
+class OutlierScore(nn.Module, ABC):
     """Base of scores: features ``[n, d]`` to ``[n]``, larger for what is more unusual.
 
     Parameters
@@ -40,13 +41,13 @@ class OutlierScore(nn.Module):
         super().__init__()
         self.features, self.size = features, size
 
+    @abstractmethod
     def fit(self, features: Tensor, rng: int) -> None:
         """Learn what is usual from features ``[m, d]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """Return the scores."""
-        raise NotImplementedError
 
 
 class LocalOutliers(OutlierScore):
