@@ -7,7 +7,7 @@ import pytest
 from serving import Counted, as_json, make_policy, rows, serving
 
 from assay.gateway.account import AccountState
-from assay.gateway.server.ahead import Ahead, drop, start
+from assay.gateway.server.ahead import Ahead, drop, hand_over
 from assay.gateway.store.base import StoreDown
 
 
@@ -67,8 +67,10 @@ def test_a_task_has_begun_when_it_is_handed_over_and_can_be_dropped_in_any_state
     async def main():
         seen, complaints = [], []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-        pending = await start(question(seen))
-        failed = await start(question(seen, OSError("gone")))
+        pending = asyncio.ensure_future(question(seen))
+        await hand_over(pending)
+        failed = asyncio.ensure_future(question(seen, OSError("gone")))
+        await hand_over(failed)
         assert seen == ["asked", "asked"]
         for task in (pending, failed):
             drop(task)
@@ -95,9 +97,9 @@ def test_a_question_of_somebody_who_left_is_given_up():
 
     async def main():
         seen = []
-        asking = asyncio.ensure_future(start(question(seen)))
-        for _ in range(2):  # until the question has begun, and not until it is handed over
-            await asyncio.sleep(0)
+        task = asyncio.ensure_future(question(seen))
+        asking = asyncio.ensure_future(hand_over(task))
+        await asyncio.sleep(0)  # the question has begun, and is not handed over yet
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking

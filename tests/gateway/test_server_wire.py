@@ -105,6 +105,26 @@ def test_tensors_that_two_readers_could_read_differently_are_refused(change, kin
         parse_query(body(tensor))
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"inputs":[{"data":[true,1.0],"name":"x","datatype":"FP32","shape":[1,2]}]}',
+        b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"data":[1.0,false]}]}',
+        b'{"inputs":[{"datatype":"FP32","shape":[1,2],"d\\u0061ta":[true,1.0],"name":"data"}]}',
+        (
+            b'{"inputs":[{"datatype":"FP32","shape":[1,1],"data":[0],"name":"x"},{"datatype":"FP32","shape":[1,2],'
+            b'"name":"y","data":[0,true]}]}'
+        ),
+        b'{"id":"data","inputs":[{"datatype":"FP32","shape":[1,2],"data":[0,true],"name":"x"}]}',
+    ],
+)
+def test_booleans_are_no_numbers_wherever_they_stand(raw):
+    with pytest.raises(BadQuery, match="something else"):
+        parse_query(raw)
+    fine = raw.replace(b"true", b"2").replace(b"false", b"2")
+    assert 2 in parse_query(fine).inputs[-1].array
+
+
 def test_too_many_items_are_refused():
     many = {"name": "x", "datatype": "INT8", "shape": [65, 1], "data": [0] * 65}
     with pytest.raises(TooLarge, match="at most 64"):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -328,6 +330,106 @@ def test_a_crowd_is_refused_at_once():
             await asyncio.sleep(0.05)
             with pytest.raises(UpstreamDown, match="wait"):
                 await upstream.infer("m", None, query())
+            release.set()
+            assert len(await asyncio.gather(*jobs)) == 2
+            await upstream.close()
+
+    asyncio.run(run())
+
+
+# --- questions that are sent before anybody waits for them --------------------------------------------
+def beginning(*answers, then, **options):
+    """Ask once, so that a connection is kept, and let ``then`` begin more."""
+
+    async def call(upstream):
+        await upstream.infer("m", None, query())
+        await asyncio.sleep(0.02)
+        return await then(upstream)
+
+    return ask(plain(OK), *answers, call=call, **options)
+
+
+def test_a_question_is_handed_to_a_kept_connection_at_once():
+    async def then(upstream):
+        (connection,) = upstream._pool._idle
+        written, write = [], connection._transport.write
+        connection._transport = SimpleNamespace(
+            write=lambda data: (written.append(len(data)), write(data)),
+            is_closing=lambda: False,
+            close=connection._transport.close,
+        )
+        task = upstream.begin("m", None, query())
+        assert written  # no task had a turn yet
+        return (await task).body
+
+    found, server = beginning(plain(OK), then=then)
+    assert found == OK
+    assert server.connections == 1
+
+
+def test_a_question_over_a_stale_connection_is_asked_again():
+    async def then_close(writer):
+        writer.write(plain(OK))
+        await writer.drain()
+        writer.close()
+
+    async def at_once(upstream):
+        await upstream.infer("m", None, query())
+        assert len(upstream._pool._idle) == 1
+        return (await upstream.begin("m", None, query())).body
+
+    found, server = ask(then_close, plain(OK), call=at_once)
+    assert (found, server.connections) == (OK, 2)
+
+
+def test_without_a_kept_connection_one_is_made():
+    found, server = ask(plain(OK), call=lambda upstream: upstream.begin("m", None, query()))
+    assert (found.body, server.connections) == (OK, 1)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 3])
+def test_a_question_given_up_leaves_its_place_and_its_connection(turns):
+    complaints = []
+
+    async def then(upstream):
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: complaints.append(context["message"])
+        )
+        for _ in range(5):  # more than may be under way at once
+            task = upstream.begin("m", None, query())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.sleep(0)
+            assert not upstream._pool._idle  # an answer may still come over it
+        assert (upstream._under_way, upstream._slots.locked()) == (0, False)
+
+    async def never(writer):
+        await asyncio.sleep(0.2)
+
+    beginning(never, never, never, never, never, then=then, concurrency=2, waiting=0)
+    gc.collect()
+    assert not [one for one in complaints if "never retrieved" in one]
+
+
+def test_questions_begun_count_among_those_under_way():
+    async def run():
+        release = asyncio.Event()
+
+        async def late(writer):
+            await release.wait()
+            writer.write(plain(OK))
+            await writer.drain()
+
+        async with Scripted(late, late) as server:
+            upstream = ProxyUpstream(server.url, concurrency=1, waiting=1)
+            jobs = [upstream.begin("m", None, query()) for _ in range(2)]
+            await asyncio.sleep(0.05)
+            assert len(server.heard) == 1  # the other one waits for its turn
+            with pytest.raises(UpstreamDown, match="wait"):
+                await upstream.begin("m", None, query())
             release.set()
             assert len(await asyncio.gather(*jobs)) == 2
             await upstream.close()

@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.gateway.account import AccountState
 
-__all__ = ["Ahead", "drop", "start"]
-
-T = TypeVar("T")
-_TURNS = 2
+__all__ = ["Ahead", "drop", "hand_over"]
 
 
 class Ahead:
@@ -70,16 +67,13 @@ class Ahead:
         self._earned.pop(account_id, None)
 
 
-async def start(question: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Return a task that has begun, with what it wrote handed to the network."""
-    task = asyncio.ensure_future(question)
+async def hand_over(task: asyncio.Task[Any]) -> None:
+    """Let the loop send what a task that has just begun wrote, before anything else is computed."""
     try:
-        for _ in range(_TURNS):  # one for the task to write, one for the loop to send
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
     except BaseException:
         drop(task)  # whoever asked is gone, and nobody else knows of it
         raise
-    return task
 
 
 def drop(task: asyncio.Task[Any]) -> None:

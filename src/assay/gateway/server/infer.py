@@ -174,14 +174,21 @@ class InferEndpoint:
             caller.account_id, lambda state: terms.decide(state, Usage(), query.n_items).action == "serve"
         ):
             return None
-        return await ahead.start(self._ask(asked, query))
+        task = self._ask(asked, query)
+        await ahead.hand_over(task)
+        return task
 
-    async def _ask(self, asked: Asked, query: Query) -> Answer:
-        """Get the answer of the server behind."""
+    def _ask(self, asked: Asked, query: Query) -> asyncio.Task[Answer]:
+        """Ask the server behind."""
         started = time.perf_counter()
-        answer = await self._gateway.upstream.infer(asked.model, asked.version or None, without_proof(query))
-        self._gateway.meter.upstream(time.perf_counter() - started)
-        return answer
+
+        def measure(task: asyncio.Task[Answer]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                self._gateway.meter.upstream(time.perf_counter() - started)
+
+        task = self._gateway.upstream.begin(asked.model, asked.version or None, without_proof(query))
+        task.add_done_callback(measure)
+        return task
 
     async def _admit(
         self, caller: Caller, claims: Claims | None, query: Query, asked: Asked, terms: RuleTerms

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import struct
+from array import array as Doubles  # noqa: N812 - numpy's are called arrays here
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -99,8 +100,20 @@ def check_shape(name: str, shape: Any) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def from_numbers(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> InputTensor:
+def from_numbers(
+    name: str, datatype: str, shape: tuple[int, ...], data: Any, *, booleans: bool = True
+) -> InputTensor:
     """Read a tensor from JSON, nested by row or flat.
+
+    Parameters
+    ----------
+    name, datatype, shape
+        As stated.
+    data
+        What the JSON holds.
+    booleans
+        Whether there may be any in it. Without, floats need no look at the kind of each: only
+        booleans pass for numbers where numbers are read.
 
     Raises
     ------
@@ -119,23 +132,18 @@ def from_numbers(name: str, datatype: str, shape: tuple[int, ...], data: Any) ->
     if datatype == "BYTES":
         return InputTensor(name, datatype, shape, text=_text(name, flat))
     target = _target(name, datatype)
-    kinds = set(map(type, flat))
-    if not kinds <= _KINDS[target.kind]:
-        msg = f"input {name!r} says {datatype}, but its data is something else"
-        raise BadQuery(msg)
+    if (booleans or target.kind != "f") and not set(map(type, flat)) <= _KINDS[target.kind]:
+        raise _else(name, datatype)
     if target.kind in "iu":
         bounds = np.iinfo(target)
         if min(flat) < bounds.min or max(flat) > bounds.max:
             msg = f"input {name!r} holds a number outside {datatype}"
             raise BadQuery(msg)
-    try:
+    if target.kind == "f":
+        array = _floats(name, datatype, flat, shape)
+    else:
         # Straight to whole numbers: left to itself, numpy rounds mixed ones beyond 63 bits to floats.
-        found = np.array(flat, dtype=np.float64 if target.kind == "f" else target)
-    except OverflowError as error:
-        msg = f"input {name!r} holds a number outside {datatype}"
-        raise BadQuery(msg) from error
-    with np.errstate(over="ignore"):  # the check below says it in words
-        array = np.ascontiguousarray(found, dtype=target).reshape(shape)
+        array = np.array(flat, dtype=target).reshape(shape)
     return InputTensor(name, datatype, shape, _finite(name, datatype, array))
 
 
@@ -164,6 +172,23 @@ def from_bytes(name: str, datatype: str, shape: tuple[int, ...], data: bytes | m
         msg = f"input {name!r} says BOOL, but holds bytes other than 0 and 1"
         raise BadQuery(msg)
     return InputTensor(name, datatype, shape, _finite(name, datatype, array))
+
+
+def _floats(name: str, datatype: str, flat: list[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return the numbers as floats; whatever is none, but for booleans, is refused."""
+    try:
+        found = np.frombuffer(Doubles("d", flat), dtype=np.float64)
+    except TypeError as error:
+        raise _else(name, datatype) from error
+    except OverflowError as error:
+        msg = f"input {name!r} holds a number outside {datatype}"
+        raise BadQuery(msg) from error
+    with np.errstate(over="ignore"):  # whoever checks for infinity says it in words
+        return found.astype(DATATYPES[datatype]).reshape(shape)
+
+
+def _else(name: str, datatype: str) -> BadQuery:
+    return BadQuery(f"input {name!r} says {datatype}, but its data is something else")
 
 
 def _target(name: str, datatype: Any) -> np.dtype[Any]:

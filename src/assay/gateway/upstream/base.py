@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -221,6 +222,10 @@ class Upstream(ABC):
         UpstreamDown
             If none can.
         """
+
+    def begin(self, model: str, version: str | None, query: Query) -> asyncio.Task[Answer]:
+        """Begin to answer, as early as can be, and return the rest as a task; see `infer`."""
+        return asyncio.ensure_future(self.infer(model, version, query))
 
 
 def check_name(name: str, what: str = "model") -> str:

@@ -15,7 +15,9 @@ import asyncio
 import contextlib
 import ssl
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -23,13 +25,21 @@ from assay.errors import InvalidInput
 from assay.gateway.upstream.base import UpstreamDown
 from assay.gateway.upstream.http1_reader import AnswerReader, Response
 
-__all__ = ["Http1Pool", "Response"]
+__all__ = ["Begun", "Http1Pool", "Response"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class _Stale(Exception):
     """A kept connection was closed before the answer began; the request may be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A request that may be under way: await ``answer()``, and call ``finish()`` whatever becomes of it."""
+
+    answer: Callable[[], Coroutine[None, None, Response]]
+    finish: Callable[[], None]
 
 
 class Http1Pool:
@@ -90,13 +100,38 @@ class Http1Pool:
         UpstreamDown
             If there is none in time, or none of the allowed size.
         """
+        return await self._answered(self._message(method, path, headers, body))
+
+    def begin(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
+    ) -> Begun:
+        """Send one request, over a kept connection before this returns if there is one.
+
+        A coroutine would send it only in its first turn, after whatever else is due by then.
+        """
+        message = self._message(method, path, headers, body)
+        if not self._idle:
+            return Begun(partial(self._answered, message), lambda: None)
+        connection, reader = self._idle.pop(), AnswerReader(self._max_bytes, self.shown)
+        answer = connection.ask(message, reader, kept=True)
+        return Begun(
+            partial(self._answered, message, answer), partial(self._put_back, connection, reader, answer)
+        )
+
+    def _message(self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes) -> bytes:
         lines = [f"{method} {self.prefix}{path} HTTP/1.1", f"Host: {self._authority}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         if method != "GET":
             lines.append(f"Content-Length: {len(body)}")
-        message = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+
+    async def _answered(self, message: bytes, answer: asyncio.Future[Response] | None = None) -> Response:
+        """Return the answer to what was sent already, or send it."""
         try:
             async with asyncio.timeout(self._timeout):
+                if answer is not None:
+                    with contextlib.suppress(_Stale):
+                        return await answer
                 while self._idle:
                     with contextlib.suppress(_Stale):
                         return await self._exchange(self._idle.pop(), message, kept=True)
@@ -120,18 +155,24 @@ class Http1Pool:
 
     async def _exchange(self, connection: _Connection, message: bytes, *, kept: bool) -> Response:
         reader = AnswerReader(self._max_bytes, self.shown)
-        whole = False
+        answer = connection.ask(message, reader, kept=kept)
         try:
-            response = await connection.ask(message, reader, kept=kept)
-            whole = True
+            return await answer
         finally:
-            if whole and reader.lasting and len(self._idle) < self._max_idle:
-                self._idle.append(connection)
-            elif whole:
-                connection.close()
-            else:
-                connection.abort()  # the server need not finish what nobody waits for
-        return response
+            self._put_back(connection, reader, answer)
+
+    def _put_back(
+        self, connection: _Connection, reader: AnswerReader, answer: asyncio.Future[Response]
+    ) -> None:
+        """Keep a connection for the next request, if its last answer is whole and it lasts."""
+        answer.cancel()  # if it is not there yet, nobody waits for it any more
+        whole = answer.done() and not answer.cancelled() and answer.exception() is None
+        if whole and reader.lasting and len(self._idle) < self._max_idle:
+            self._idle.append(connection)
+        elif whole:
+            connection.close()
+        else:
+            connection.abort()  # the server need not finish what nobody waits for
 
 
 class _Connection(asyncio.Protocol):

@@ -6,13 +6,14 @@ import asyncio
 import ssl
 import time
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 from assay.gateway.server.problems import BadQuery, NotFound
 from assay.gateway.server.wire import HEADER_LENGTH, Query, read_json
 from assay.gateway.upstream.base import Answer, ModelInfo, Upstream, UpstreamDown, UpstreamRefused
-from assay.gateway.upstream.http1 import Http1Pool, Response
+from assay.gateway.upstream.http1 import Begun, Http1Pool, Response
 
 __all__ = ["ProxyUpstream"]
 
@@ -94,23 +95,50 @@ class ProxyUpstream(Upstream):
 
     async def infer(self, model: str, version: str | None, query: Query) -> Answer:
         """Forward the body and return the answer as it came."""
-        headers = dict(self._headers)
-        if query.header_length is None:
-            headers["Content-Type"] = "application/json"
-        else:
-            headers["Content-Type"] = "application/octet-stream"
-            headers[HEADER_LENGTH] = str(query.header_length)
         if self._under_way >= self._limit:
             msg = f"{self._under_way} requests wait for {self.shown} already"
             raise UpstreamDown(msg)
         self._under_way += 1
         try:
             async with self._slots:
-                response = await self._pool.request(
-                    "POST", f"{_path(model, version)}/infer", headers, query.body
-                )
+                response = await self._pool.request(*self._request(model, version, query))
         finally:
             self._under_way -= 1
+        return self._answer(response)
+
+    def begin(self, model: str, version: str | None, query: Query) -> asyncio.Task[Answer]:
+        """Forward the body before this returns, if nobody else waits."""
+        if self._slots.locked():
+            return super().begin(model, version, query)
+        with suppress(StopIteration):  # of a semaphore that is not locked: it is ours at once
+            self._slots.acquire().send(None)
+        self._under_way += 1
+        begun = self._pool.begin(*self._request(model, version, query))
+        task = asyncio.ensure_future(self._rest(begun))
+        # Not in the task: one that is given up before its first turn does nothing of its own.
+        task.add_done_callback(lambda _: self._leave(begun))
+        return task
+
+    def _leave(self, begun: Begun) -> None:
+        begun.finish()
+        self._under_way -= 1
+        self._slots.release()
+
+    async def _rest(self, begun: Begun) -> Answer:
+        return self._answer(await begun.answer())
+
+    def _request(
+        self, model: str, version: str | None, query: Query
+    ) -> tuple[str, str, dict[str, str], bytes]:
+        headers = dict(self._headers)
+        if query.header_length is None:
+            headers["Content-Type"] = "application/json"
+        else:
+            headers["Content-Type"] = "application/octet-stream"
+            headers[HEADER_LENGTH] = str(query.header_length)
+        return "POST", f"{_path(model, version)}/infer", headers, query.body
+
+    def _answer(self, response: Response) -> Answer:
         self._refuse(response)
         return Answer(response.body, _length(response, self.shown))
 
