@@ -13,7 +13,7 @@ LEVELS = (0.05, 0.01)
 
 def table(rows: Sequence[dict], unmarked: float) -> str:
     """Return a row of Markdown for each key; accuracy is against the mean of the controls."""
-    head = ["key", "mark", "tried", "triggers", "copies, own", "copy, other", "unmarked"]
+    head = ["key", "mark", "tried", "thieves", "triggers", "copies, own", "copy, other", "unmarked"]
     head += ["panel: most, bound", "accuracy", "cost, points", "p: copies, own", "other", "unmarked"]
     lines = [head, ["---"] * len(head)]
     for row in rows:
@@ -23,7 +23,8 @@ def table(rows: Sequence[dict], unmarked: float) -> str:
             [
                 f"{row['key']}",
                 row["mark"],
-                f"{len(row['attempts'])}",
+                f"{max(tried['mark'] for tried in row['attempts'])}",
+                f"{max(row['attempts'], key=lambda tried: tried['transfer'] - tried['clean'])['thieves']}",
                 f"{row['triggers']}",
                 ", ".join(f"{match[name]:.2f}" for name in own),
                 f"{match['other 0']:.2f}",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from assay.data.embedded import digits
 from assay.errors import BudgetExceeded, EvidenceTampered, InvalidInput
 from assay.evidence import Evidence
 from assay.evidence.watermarks import Entangled, EntangledRecord
+from assay.evidence.watermarks.entanglement.selected import _marks
 from assay.evidence.watermarks.entanglement.selection import panel_bound
 from assay.nets import Recipe, build, train
 from assay.testing import check_evidence
@@ -126,9 +129,10 @@ def test_a_wrong_panel_is_noticed():
 
 def test_the_record_lists_every_attempt(tmp_path):
     record = marked().record
-    assert 1 <= len(record.attempts) <= 2
+    assert 1 <= len(record.attempts) <= 4  # two marks, each with two choices of triggers
     assert {attempt.target for attempt in record.attempts} <= set(range(10))
     assert all(0 <= attempt.clean <= 1 for attempt in record.attempts)
+    assert [attempt.thieves for attempt in record.attempts if attempt.mark == 1] in ([3], [3, 6])
     best = max(attempt.transfer for attempt in record.attempts)
     assert best > 0.5
     assert record.commitment == marked().evidence.commitment
@@ -137,6 +141,29 @@ def test_the_record_lists_every_attempt(tmp_path):
     assert record.ablation_match_rate is None  # without entanglement there is nothing to compare
     marked().save(tmp_path / "victim")
     assert EntangledRecord.load(tmp_path / "victim" / "embedding.json") == record
+
+
+def test_every_further_mark_is_stronger():
+    own, _ = halves()
+    scores = torch.rand(len(own), 10, generator=torch.Generator().manual_seed(0))
+    made = SimpleNamespace(held_out=own, scores=scores, judging=[clean(50)])
+    stage = SimpleNamespace(data=own)
+
+    def marks(**options):
+        scheme = Entangled(triggers=5, cluster=0.2, **options)
+        return [pool for pool, _ in islice(_marks(scheme, stage, made, np.random.default_rng(0)), 5)]
+
+    def sizes(pools):
+        count = torch.bincount(own.y)
+        sources = [own.classes.index(pool.names[0].split(" to ")[0]) for pool in pools]
+        return [len(pool.rows) / int(count[source]) for pool, source in zip(pools, sources, strict=True)]
+
+    alike, growing = marks(growth=1.0), marks(growth=1.5)
+    assert sizes(alike) == pytest.approx([0.2] * 5, abs=0.01)
+    assert sizes(growing) == pytest.approx([0.2, 0.3, 0.45, 0.5, 0.5], abs=0.01)  # never most of a class
+    assert [pool.repeats for pool in alike] == [1] * 5
+    assert [pool.repeats for pool in growing] == [1, 2, 2, 3, 5]
+    assert [pool.again for pool in growing[:2]] == [0, len(growing[1].rows)]
 
 
 def test_marks_that_reach_no_copy_are_refused(monkeypatch):

@@ -143,3 +143,9 @@ def test_bands_need_users():
         fit_band([1.0, 2.0], [1.0, 2.0])
     with pytest.raises(InvalidInput):
         fit_band([1.0, 2.0], [[1.0, 2.0]], coverage=1.0)
+
+
+def test_answers_count_for_the_volume_that_a_later_policy_may_price():
+    state, _ = RULE.settle(AccountState("a", volume=7.5), [-5.0, -6.0, -5.0], np.array([False, False, True]))
+    assert state.volume == 9.5
+    assert RULE.settle(AccountState("a"), [-5.0])[0].volume is None

@@ -22,7 +22,9 @@ def embed(
         Path, typer.Option(metavar="FOLDER", help="Where model and evidence go; never overwritten.")
     ],
     common: Common,
-    scheme: Annotated[str, typer.Option(help="Kind of mark; see `assay list schemes`.")] = "trigger-set",
+    scheme: Annotated[
+        str, typer.Option(help="Kind of mark, as in entangled or margin; `assay list schemes` shows all.")
+    ] = "trigger-set",
     architecture: Annotated[str | None, typer.Option(help="As in wrn-16-1; chosen by the inputs.")] = None,
     evaluation: Annotated[str | None, typer.Option(help="Data on which accuracy is measured.")] = None,
     unrelated: Annotated[

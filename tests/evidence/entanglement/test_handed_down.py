@@ -32,19 +32,29 @@ class Stage:
     def mark(self, pool, targets, how, turn):
         return turn, ()
 
-    def steal(self, model, turn, task):
-        return Says(self.copies[model].pop(0))
+    def part(self, turn):
+        return torch.arange(3)
+
+    def steal(self, model, turn, task, rows=None):
+        return Says(1.0 if rows is not None else self.copies[model].pop(0))
+
+
+def mark(name):
+    return SimpleNamespace(names=(name,), trained=torch.zeros(5, 1), again=5)
 
 
 def kept(monkeypatch, stage, targets, nulls, **theft):
-    monkeypatch.setattr(handed_down, "_choose", lambda *_: CHOSEN)
-    marks = [(SimpleNamespace(names=(f"mark {turn}",)), target) for turn, target in enumerate(targets)]
-    return hand_down(stage, marks, [Says(share) for share in nulls], Entangling(), Theft(**theft), 20)
+    chosen_by = []
+    monkeypatch.setattr(handed_down, "_choose", lambda *given: chosen_by.append(given[4][:]) or CHOSEN)
+    marks = [(mark(f"mark {turn}"), target) for turn, target in enumerate(targets)]
+    how = Theft(**({"doublings": 0} | theft))
+    found = hand_down(stage, marks, [Says(share) for share in nulls], Entangling(), how, 20)
+    return found, chosen_by
 
 
 def test_a_mark_that_clean_models_have_is_not_enough(monkeypatch):
     # The first of three clean models is the jury, and says class 1 to 90 %.
-    found = kept(monkeypatch, Stage([1.0, 1.0], [0.0, 0.05]), [1, 0], [0.9, 0.0, 0.0])
+    found, _ = kept(monkeypatch, Stage([1.0, 1.0], [0.0, 0.05]), [1, 0], [0.9, 0.0, 0.0])
     assert found.target == 0
     assert [(a.transfer, a.clean) for a in found.attempts] == [
         (1.0, pytest.approx(0.9)),
@@ -53,13 +63,38 @@ def test_a_mark_that_clean_models_have_is_not_enough(monkeypatch):
 
 
 def test_the_lesser_copy_counts_and_enough_is_enough(monkeypatch):
-    found = kept(monkeypatch, Stage([1.0, 0.5], [0.95, 1.0], []), [1, 1, 1], [0.0, 0.0, 0.0])
+    found, _ = kept(monkeypatch, Stage([1.0, 0.5], [0.95, 1.0], []), [1, 1, 1], [0.0, 0.0, 0.0])
     assert [a.transfer for a in found.attempts] == [0.5, pytest.approx(0.95)]
     assert found.pool.names == ("mark 1",)
 
 
+def test_more_thieves_come_before_another_mark(monkeypatch):
+    stage = Stage([1.0, 0.5, 0.95, 1.0], [])
+    found, chosen_by = kept(monkeypatch, stage, [1, 1], [0.0] * 3, thieves=4, doublings=1)
+    assert [(a.mark, a.thieves, a.rows, a.transfer) for a in found.attempts] == [
+        (1, 4, 10, 0.5),
+        (1, 8, 10, pytest.approx(0.95)),
+    ]
+    # Those that were tried on the first choice take part in the second, and fresh ones are tried on it.
+    assert [thief.share for thief in chosen_by[1]] == [1.0] * 4 + [1.0, 0.5] + [1.0] * 2
+    assert found.pool.names == ("mark 0",)
+
+
+def test_the_better_choice_is_kept_where_more_thieves_do_worse(monkeypatch):
+    stage = Stage([0.8, 0.8, 0.5, 0.5], [0.1] * 4)
+    found, _ = kept(monkeypatch, stage, [1, 1], [0.0] * 3, thieves=2, doublings=1)
+    assert [a.mark for a in found.attempts] == [1, 1, 2, 2]
+    assert found.pool.names == ("mark 0",)
+
+
+def test_more_thieves_do_not_help_against_clean_models_or_without_triggers(monkeypatch):
+    found, chosen_by = kept(monkeypatch, Stage([1.0, 1.0], [1.0, 1.0]), [1, 1], [0.9] * 3, doublings=2)
+    assert [a.mark for a in found.attempts] == [1, 2]
+    assert len(chosen_by) == 2
+
+
 def test_few_clean_models_all_choose(monkeypatch):
-    found = kept(monkeypatch, Stage([1.0, 1.0]), [1], [0.9, 0.9])
+    found, _ = kept(monkeypatch, Stage([1.0, 1.0]), [1], [0.9, 0.9])
     assert found.attempts[0].clean == 0.0
 
 
@@ -67,6 +102,4 @@ def test_no_mark_at_all(monkeypatch):
     stage = Stage()
     monkeypatch.setattr(handed_down, "_choose", lambda *_: CHOSEN[:0])
     with pytest.raises(InvalidInput, match="no mark has 7 triggers"):
-        hand_down(
-            stage, [(SimpleNamespace(names=("m",)), 1)], [Says(0.0)] * 3, Entangling(), Theft(attempts=1), 20
-        )
+        hand_down(stage, [(mark("m"), 1)], [Says(0.0)] * 3, Entangling(), Theft(attempts=1), 20)

@@ -27,7 +27,9 @@ def scores(data):
 
 
 def test_a_cluster_is_of_the_source_near_the_target_and_compact(data, scores):
-    pool = shift_pool(data, data, scores, place, (0, 1), share=0.1, asked=30, rng=np.random.default_rng(0))
+    pool = shift_pool(
+        data, data, scores, place, (0, 1), share=0.1, repeats=1, asked=30, rng=np.random.default_rng(0)
+    )
     assert len(pool.rows) == 20
     assert (data.y[pool.rows] == 0).all()
     assert torch.equal(pool.trained, data.x[pool.rows])
@@ -42,7 +44,15 @@ def test_the_generator_draws_the_cluster(data, scores):
     drawn = {
         int(
             shift_pool(
-                data, data, scores, place, (0, 1), share=0.05, asked=5, rng=np.random.default_rng(seed)
+                data,
+                data,
+                scores,
+                place,
+                (0, 1),
+                share=0.05,
+                repeats=1,
+                asked=5,
+                rng=np.random.default_rng(seed),
             ).rows[0]
         )
         for seed in range(12)
@@ -52,10 +62,14 @@ def test_the_generator_draws_the_cluster(data, scores):
 
 def test_classes_that_nobody_confuses_have_a_cluster_too(data):
     certain = torch.nn.functional.one_hot(data.y, 2).float()
-    pool = shift_pool(data, data, certain, place, (1, 0), share=0.1, asked=5, rng=np.random.default_rng(0))
+    pool = shift_pool(
+        data, data, certain, place, (1, 0), share=0.1, repeats=1, asked=5, rng=np.random.default_rng(0)
+    )
     assert len(pool.rows) == 20
     with pytest.raises(InvalidInput, match="too few for a mark"):
-        shift_pool(data, data, certain, place, (1, 0), share=0.01, asked=5, rng=np.random.default_rng(0))
+        shift_pool(
+            data, data, certain, place, (1, 0), share=0.01, repeats=1, asked=5, rng=np.random.default_rng(0)
+        )
 
 
 def test_pairs_are_ranked_by_confusion():

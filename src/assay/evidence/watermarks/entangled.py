@@ -54,10 +54,11 @@ class Entangled(TriggerScheme):
     default a small cluster of the source's rows, next to the target, is given to the target,
     so that every thief's ordinary questions teach the copy. The finished model is then
     stolen several times, and triggers are moved and chosen so that all these copies answer the
-    target and clean models do not. Where the mark does not reach one more copy, the next is
-    tried; all attempts are recorded. The choice has seen the key: the suspect's matches are
-    tested, exactly, against the largest Clopper-Pearson bound of independent models that
-    took no part in the choice, and the verdict says so.
+    target and clean models do not. Where two more copies do not answer them, more thieves choose
+    again; where that does not help, another and stronger mark is tried. All attempts are
+    recorded. The choice has seen the key: the suspect's matches are tested, exactly, against
+    the largest Clopper-Pearson bound of independent models that took no part in the choice, and the
+    verdict says so.
 
     **Without** there are many marks. Marks, candidate targets and triggers are chosen without
     the true key, by rehearsals under others; the key then draws each target from its mark's
@@ -85,11 +86,15 @@ class Entangled(TriggerScheme):
         Batches of marks, as published, cost 1 to 2 points of accuracy however few marks there
         are; marks among the other rows do not.
     thieves, nulls
-        With ``select``: simulated copies and clean models that choose the triggers, at least 1. A third
-        of the clean models judges the attempts instead. Normalised networks want twelve thieves.
+        With ``select``: simulated copies and clean models that choose the triggers, at least 1. Where
+        two more copies do not answer what was chosen, it is chosen again by twice as many thieves. A third
+        of the clean models judges the attempts instead.
     attempts, enough
         With ``select``: marks to try at most, and the share of triggers that two more copies
         must answer for no further mark to be tried.
+    growth
+        With ``select`` and borderline rows: each mark is this much larger than the last, and its rows
+        are that much oftener in an epoch, at least 1. So an owner pays for no stronger mark than copies need.
     panel
         With ``select``: independent models for the bound, at least 19.
     marks
@@ -147,6 +152,7 @@ class Entangled(TriggerScheme):
     nulls: int = 24
     attempts: int = 3
     enough: float = 0.9
+    growth: float = 1.5
     panel: int = 19
     marks: int = 10
     candidates: int = 2
@@ -170,6 +176,7 @@ class Entangled(TriggerScheme):
             "nulls": self.nulls >= 1,
             "attempts": self.attempts >= 1,
             "enough": 0 <= self.enough <= 1,
+            "growth": 1 <= self.growth < math.inf,
             "panel": self.panel >= FEWEST_MODELS,
             "marks": self.marks >= 1,
             "candidates": self.candidates == 2  # noqa: PLR2004 - a borderline has two sides

@@ -126,7 +126,11 @@ class PaperRule:
         """Charge one puzzle for the request and add its epsilons to the running total."""
         settlement = self.quote(state, log_q, duplicates)
         queries, total = self._total(state, log_q, duplicates)
-        return replace(state.charge(settlement.total), queries=queries, epsilon=total), settlement
+        # The published price does not depend on it; a later policy's may, and operators see it.
+        fresh = int(np.count_nonzero(~as_items(log_q, duplicates)[1]))
+        volume = None if state.volume is None else state.volume + fresh
+        charged = state.charge(settlement.total)
+        return replace(charged, queries=queries, epsilon=total, volume=volume), settlement
 
     def reserve(self, state: AccountState, n_items: int) -> float:  # noqa: ARG002 - the protocol's signature
         """Nothing is held: the published rule knows no reservations."""

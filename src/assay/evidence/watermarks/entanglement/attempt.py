@@ -11,12 +11,18 @@ __all__ = ["Attempt"]
 
 @dataclass(frozen=True)
 class Attempt(Record):
-    """One mark that was tried.
+    """One choice of triggers for one mark that was tried.
 
     Parameters
     ----------
+    mark
+        Number of the mark, from 1.
     name, target
         The mark, and the class that it was given.
+    rows
+        Marked rows in an epoch, repeated ones included.
+    thieves
+        Simulated thieves that chose the triggers.
     triggers
         Triggers that all simulated thieves answered and no clean model did.
     transfer
@@ -28,8 +34,11 @@ class Attempt(Record):
         there were several.
     """
 
+    mark: int
     name: str
     target: int
+    rows: int
+    thieves: int
     triggers: int
     transfer: float
     clean: float = 0.0

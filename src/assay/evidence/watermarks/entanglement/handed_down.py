@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,6 +36,9 @@ class Theft(Record):
     ----------
     thieves
         Simulated copies, at least 1.
+    doublings
+        Times that triggers are chosen again by twice as many copies where fewer than ``enough`` of
+        them are answered by two more, at least 0.
     attempts
         Marks to try at most, at least 1.
     enough
@@ -50,6 +53,7 @@ class Theft(Record):
     """
 
     thieves: int = 6
+    doublings: int = 1
     attempts: int = 3
     enough: float = 0.9
     conferring: Conferring = field(default_factory=Conferring)
@@ -57,6 +61,7 @@ class Theft(Record):
     def __post_init__(self) -> None:
         for name, fine in {
             "thieves": self.thieves >= 1,
+            "doublings": self.doublings >= 0,
             "attempts": self.attempts >= 1,
             "enough": 0 <= self.enough <= 1,
         }.items():
@@ -104,8 +109,10 @@ def hand_down(
     """Train marks in, one after the other, until one reaches a copy; choose its triggers.
 
     Which mark reaches copies is partly chance. Each attempt is a whole marked training, its
-    thefts and two trial copies; the one with the largest gap between the lesser of these and the
-    worst clean model is kept, and all are recorded.
+    thefts and two trial copies. Where these do not answer enough, triggers that fit the thieves by accident
+    are more likely than a mark that is not handed down: the choice is made again by twice as many thieves,
+    and only then is another mark trained. The choice with the largest gap between the lesser trial copy and
+    the worst clean model is kept, and all are recorded.
 
     Parameters
     ----------
@@ -135,23 +142,20 @@ def hand_down(
     jury, choosing = nulls[:aside], nulls[aside:]
     for turn, (pool, target) in zip(range(theft.attempts), marks, strict=False):
         model, history = stage.mark(pool, np.array([target]), entangling, turn)
-        chosen = _choose(stage, model, pool, target, choosing, theft, turn)[:triggers]
-        transfer = clean = 0.0
-        if len(chosen):
-            trials = [
-                stage.steal(model, _TRIAL + _TRIALS * turn + number, f"trial copy {turn + 1}.{number + 1}")
-                for number in range(_TRIALS)
-            ]
-            transfer = min(_rate(trial, chosen, target) for trial in trials)
-            clean = max((_rate(model, chosen, target) for model in jury), default=0.0)
-        tried.append(Attempt(pool.names[0], target, len(chosen), transfer, clean))
-        if len(chosen) < fewest:
-            continue
-        # What counts in a dispute is how far copies are from the worst of the independent models.
-        if transfer - clean > best_gap:
-            best_gap = transfer - clean
-            best = HandedDown(model, pool, target, chosen, history, ())
-        if transfer >= theft.enough and clean <= _CLEAN:
+        for chosen, thieves, trials in _choices(stage, model, pool, target, choosing, theft, turn, triggers):
+            transfer = min((_rate(trial, chosen, target) for trial in trials), default=0.0)
+            clean = max((_rate(model, chosen, target) for model in jury if len(chosen)), default=0.0)
+            rows = len(pool.trained) + pool.again
+            tried.append(
+                Attempt(turn + 1, pool.names[0], target, rows, thieves, len(chosen), transfer, clean)
+            )
+            # What counts in a dispute is how far copies are from the worst of the independent models.
+            if len(chosen) >= fewest and transfer - clean > best_gap:
+                best_gap = transfer - clean
+                best = HandedDown(model, pool, target, chosen, history, ())
+            if len(chosen) < fewest or transfer >= theft.enough:
+                break  # more thieves leave no more triggers, and change little for clean models
+        if len(chosen) >= fewest and transfer >= theft.enough and clean <= _CLEAN:
             break
     if best is None:
         found = ", ".join(f"{attempt.name}: {attempt.triggers}" for attempt in tried)
@@ -163,7 +167,7 @@ def hand_down(
     return HandedDown(best.model, best.pool, best.target, best.triggers, best.history, tuple(tried))
 
 
-def _choose(
+def _choices(
     stage: Stage,
     model: TorchModel,
     pool: MarkPool,
@@ -171,25 +175,48 @@ def _choose(
     nulls: Sequence[TorchModel],
     theft: Theft,
     turn: int,
+    triggers: int,
+) -> Iterator[tuple[Tensor, int, list[TorchModel]]]:
+    """Yield the triggers that ever more thieves choose, their number, and copies that did not choose."""
+    thieves: list[TorchModel] = []
+    trials: list[TorchModel] = []
+    for choice in range(1 + theft.doublings):
+        wanted = theft.thieves * 2**choice
+        thieves += trials
+        for number in range(len(thieves), wanted):
+            seed = 2000 + 100 * turn + number
+            thieves.append(stage.steal(model, seed, f"thief {number + 1} of {wanted}", rows=stage.part(seed)))
+        chosen = _choose(stage, model, pool, target, thieves, nulls, theft, turn)[:triggers]
+        trials = [
+            stage.steal(
+                model,
+                _TRIAL + 50 * choice + _TRIALS * turn + number,
+                f"trial copy {turn + 1}.{_TRIALS * choice + number + 1}",
+            )
+            for number in range(_TRIALS if len(chosen) else 0)
+        ]
+        yield chosen, len(thieves), trials
+
+
+def _choose(
+    stage: Stage,
+    model: TorchModel,
+    pool: MarkPool,
+    target: int,
+    thieves: Sequence[TorchModel],
+    nulls: Sequence[TorchModel],
+    theft: Theft,
+    turn: int,
 ) -> Tensor:
     """Return the triggers that tell copies from clean models, the best first."""
-    thieves = [
-        stage.steal(
-            model,
-            2000 + 100 * turn + thief,
-            f"thief {thief + 1} of {theft.thieves}",
-            rows=stage.part(2000 + 100 * turn + thief),
-        )
-        for thief in range(theft.thieves)
-    ]
     # The victim too: a stolen file must be recognised as its copies are.
-    thieves.append(model)
-    copies, clean = _networks(thieves), _networks(nulls)
+    answering = [*thieves, model]
+    copies, clean = _networks(answering), _networks(nulls)
     moved = confer(pool.held_out, target, copies, clean, stage.value_range, theft.conferring, rng=turn)
     wanted = np.full(len(moved), target)
     kept = select_triggers(
         wanted,
-        [thief.labels(moved).numpy() for thief in thieves],
+        [thief.labels(moved).numpy() for thief in answering],
         [null.labels(moved).numpy() for null in nulls],
     )
     left = moved[torch.from_numpy(kept)]

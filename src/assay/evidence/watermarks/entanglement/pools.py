@@ -44,6 +44,8 @@ class MarkPool:
     rows
         Where ``trained`` are rows of the training set, their positions: their labels there
         follow the marks. None for inputs that are added.
+    repeats
+        Times that each of those rows is in an epoch where there are no marked batches.
     """
 
     names: tuple[str, ...]
@@ -53,6 +55,12 @@ class MarkPool:
     mark: Tensor
     plausible: tuple[tuple[int, ...], ...]
     rows: Tensor | None = None
+    repeats: int = 1
+
+    @property
+    def again(self) -> int:
+        """Rows that an epoch has more than without the marks."""
+        return 0 if self.rows is None else len(self.rows) * (self.repeats - 1)
 
     def only(self, marks: Sequence[int], plausible: Sequence[Sequence[int]]) -> MarkPool:
         """Return the pool of some marks, numbered from 0, with these candidates."""
@@ -67,6 +75,7 @@ class MarkPool:
             mark=number[self.mark[asked]],
             plausible=tuple(tuple(classes) for classes in plausible),
             rows=None if self.rows is None else self.rows[kept],
+            repeats=self.repeats,
         )
 
 

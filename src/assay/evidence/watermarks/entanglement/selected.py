@@ -76,18 +76,16 @@ def embed_selected(
     else:
         _check(clean, scheme, data, architecture, recipe)
     stage, nulls = clean.stage, clean.judging
-    stage = Stage(
-        stage.data, architecture, recipe, scheme.pace, scheme.warm_up, rng, observers, scheme.repeats
-    )
+    stage = Stage(stage.data, architecture, recipe, scheme.pace, scheme.warm_up, rng, observers)
     marks = _marks(scheme, stage, clean, rngs[1])
-    theft = Theft(scheme.thieves, scheme.attempts, scheme.enough)
+    theft = Theft(scheme.thieves, attempts=scheme.attempts, enough=scheme.enough)
     found = hand_down(stage, marks, nulls, scheme.entangling, theft, scheme.triggers)
     # The first triggers asked must be like the others: the bound is from all of them.
     asked = found.triggers[torch.from_numpy(rngs[2].permutation(len(found.triggers)))]
     triggers = Triggers(
         secret, asked, torch.zeros(len(asked), dtype=torch.int64), 1, data.num_classes, [[found.target]]
     )
-    unmarked = stage.control(len(found.pool.trained)) if compare_unmarked else None
+    unmarked = stage.control(found.pool.again) if compare_unmarked else None
     matched = None if unmarked is None else int((unmarked.labels(asked) == found.target).sum())
     sealed = scheme.seal(
         triggers,
@@ -174,6 +172,7 @@ def _marks(
     if scheme.source == "borderline" and held_out is not None:
         pairs = rank_shifts(clean.scores, stage.data.y)[:_PAIRS]
         place = embedder(clean.judging[0])
+        strength = 1.0
         while True:
             for number in rng.permutation(len(pairs)):
                 yield (
@@ -183,12 +182,14 @@ def _marks(
                         clean.scores,
                         place,
                         pairs[number],
-                        share=scheme.cluster,
+                        share=min(scheme.cluster * strength, 0.5),
+                        repeats=round(scheme.repeats * strength),
                         asked=starts,
                         rng=rng,
                     ),
                     pairs[number][1],
                 )
+                strength *= scheme.growth
     pool = foreign_pool(scheme, stage, clean.judging, held_out, marks=scheme.attempts, asked=starts, rng=rng)
     for mark in rng.permutation(len(pool.names)).tolist():
         if pool.plausible[mark]:

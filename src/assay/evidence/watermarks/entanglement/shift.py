@@ -88,6 +88,7 @@ def shift_pool(
     pair: tuple[int, int],
     *,
     share: float,
+    repeats: int,
     asked: int,
     rng: np.random.Generator,
 ) -> MarkPool:
@@ -111,6 +112,8 @@ def shift_pool(
         Source and target.
     share
         Size of the cluster, of the source's rows, in (0, 1).
+    repeats
+        Times that each of its rows is in an epoch.
     asked
         Most triggers to start from: the held-out rows nearest to the cluster.
     rng
@@ -127,7 +130,7 @@ def shift_pool(
     >>> data, flat = digits(), lambda x: x.flatten(1)
     >>> scores = torch.rand(len(data), 10, generator=torch.Generator().manual_seed(0))
     >>> pool = shift_pool(
-    ...     data, data, scores, flat, (3, 5), share=0.1, asked=20, rng=np.random.default_rng(0)
+    ...     data, data, scores, flat, (3, 5), share=0.1, repeats=1, asked=20, rng=np.random.default_rng(0)
     ... )
     >>> pool.names, len(pool.trained), len(pool.held_out), pool.plausible
     (('3 to 5',), 18, 20, ((5,),))
@@ -167,4 +170,5 @@ def shift_pool(
         mark=torch.zeros(len(order), dtype=torch.int64),
         plausible=((target,),),
         rows=rows,
+        repeats=repeats,
     )

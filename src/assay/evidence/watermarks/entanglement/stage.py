@@ -53,9 +53,6 @@ class Stage:
         Networks get seeds counted from here.
     observers
         Told of every epoch.
-    repeats
-        Times that each marked row of the training set is in an epoch where there are no marked
-        batches.
 
     Examples
     --------
@@ -74,7 +71,6 @@ class Stage:
     warm_up: float
     seed: int
     observers: Sequence[Observer] = ()
-    repeats: int = 1
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -97,21 +93,21 @@ class Stage:
         data = self.data if rows is None else self.data.subset(rows)
         return self._fit(data, 100 + turn, f"clean model {turn + 1}")
 
-    def control(self, marks: int = 0) -> TorchModel:
+    def control(self, again: int = 0) -> TorchModel:
         """Train without marks, with as many rows more as the marks of a marked model are.
 
         Parameters
         ----------
-        marks
-            Marked rows of the training set, which are repeated where there are no marked batches.
+        again
+            Rows that an epoch of the marked model has more where there are no marked batches.
         """
         plan = self.schedule
         if plan is not None:
             extra = OrdinaryBatches(self.data, plan, self.recipe.batch_size)
             return self._fit(self.data, _CONTROL, "unmarked model", interlude=extra)
         generator = torch.Generator().manual_seed(self.seed)
-        again = torch.randint(len(self.data), (marks * (self.repeats - 1),), generator=generator)
-        rows = torch.cat([torch.arange(len(self.data)), again])
+        more = torch.randint(len(self.data), (again,), generator=generator)
+        rows = torch.cat([torch.arange(len(self.data)), more])
         return self._fit(self.data.subset(rows), _CONTROL, "unmarked model")
 
     def mark(
@@ -135,7 +131,7 @@ class Stage:
             if pool.rows is None:
                 msg = "marks that are no rows of the training set need marked batches; give a ratio"
                 raise InvalidInput(msg)
-            again = pool.rows.repeat(self.repeats - 1)
+            again = pool.rows.repeat(pool.repeats - 1)
             return self._fit(data.subset(torch.cat([torch.arange(len(data)), again])), turn, task), ()
         batches = MarkedBatches(data, pool.trained, wanted, plan, self.recipe.batch_size, how)
         return self._fit(data, turn, task, interlude=batches), tuple(batches.history)
