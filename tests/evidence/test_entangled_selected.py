@@ -129,10 +129,11 @@ def test_a_wrong_panel_is_noticed():
 
 def test_the_record_lists_every_attempt(tmp_path):
     record = marked().record
-    assert 1 <= len(record.attempts) <= 4  # two marks, each with two choices of triggers
+    assert 1 <= len(record.attempts) <= 6  # two marks, each with up to three choices of triggers
     assert {attempt.target for attempt in record.attempts} <= set(range(10))
     assert all(0 <= attempt.clean <= 1 for attempt in record.attempts)
-    assert [attempt.thieves for attempt in record.attempts if attempt.mark == 1] in ([3], [3, 6])
+    first = [attempt.thieves for attempt in record.attempts if attempt.mark == 1]
+    assert first == [3, 6, 12][: len(first)]
     best = max(attempt.transfer for attempt in record.attempts)
     assert best > 0.5
     assert record.commitment == marked().evidence.commitment

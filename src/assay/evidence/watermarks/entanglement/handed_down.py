@@ -53,7 +53,7 @@ class Theft(Record):
     """
 
     thieves: int = 6
-    doublings: int = 1
+    doublings: int = 2
     attempts: int = 3
     enough: float = 0.9
     conferring: Conferring = field(default_factory=Conferring)
