@@ -14,11 +14,12 @@ from assay.gateway.policy import Policy
 from assay.gateway.policy_parts import Budgets as PolicyBudgets
 from assay.gateway.policy_parts import Pricing
 from assay.gateway.pricing import open_rule
-from assay.gateway.store.base import Claim
+from assay.gateway.store.base import Bill, Claim
 from assay.gateway.store.sql import SqlStore
 
 T0 = 1_600_000_000.0
 FLAT = Terms(reserve_units=2.0, cap_units=20.0, free_units=5.0)
+WIDE = Terms(reserve_units=2.0, cap_units=1e6, free_units=1e6)
 ENTRY = Terms(reserve_units=2.0, cap_units=20.0, free_units=5.0, deposit_units=10.0)
 
 
@@ -336,3 +337,42 @@ def test_unknown_queries_are_not_settled(store):
 def test_other_databases_are_refused(url):
     with pytest.raises(InvalidInput):
         SqlStore(url)
+
+
+def test_bills_of_several_accounts_in_one_transaction_are_the_same_as_one_by_one(store):
+    """Accounts a and b together, interleaved and with bills that close nothing; c and d bill by bill."""
+    rule = open_rule(Policy(pricing=Pricing(billing_items=3)))
+    rng = np.random.default_rng(0)
+    bills: dict[str, list[Bill]] = {}
+    for account in "abcd":
+        store.admit(account, n_items=1, terms=FLAT, now=T0, claim=proof(ord(account), 6.0))
+        ids = [store.admit(account, n_items=n, terms=WIDE, now=T0 + 1).query_id for n in (1, 2, 1, 1, 3, 1)]
+        values = np.random.default_rng("abcd".index(account) % 2)
+        bills[account] = [
+            Bill(query, -values.exponential(9.0, n), [bytes([7 * i + k]) * 16 for k in range(n)], account)
+            for i, (query, n) in enumerate(zip(ids, (1, 2, 1, 1, 3, 1), strict=True))
+        ]
+        bills[account][4].item_digests[0] = bills[account][0].item_digests[0]  # a repeat
+        store.charge(ids[5], 1.5, now=T0 + 2)  # closed already
+    unknown = Bill("gone", np.array([-1.0]), [], "a")
+    foreign = Bill(bills["b"][1].query_id, bills["b"][1].log_q, bills["b"][1].item_digests, "a")
+    together = [
+        unknown,
+        foreign,
+        *(bill for pair in zip(bills["a"], bills["b"], strict=True) for bill in pair),
+    ]
+    order = rng.permutation(len(together))
+    done = store.settle_all([together[i] for i in order], rule.settle, now=T0 + 3)
+    assert sum(one is None for one in done) in (3, 4)  # gone, twice closed, and perhaps the foreign one
+    # Those that were billed in another order than they were asked have other running sums, not other totals.
+    for account in "cd":
+        for bill in bills[account]:
+            store.settle_all([bill], rule.settle, now=T0 + 3)
+    for one, other in ("ac", "bd"):
+        first, second = store.account(one), store.account(other)
+        assert first.queries == second.queries
+        assert first.reserved == second.reserved == 2.0  # what came with the proof is not settled
+        total = [x.debt + x.pending - x.credit for x in (first, second)]
+        assert total[0] == pytest.approx(total[1], abs=1e-4)
+        assert first.rdp == pytest.approx(second.rdp)
+    assert store.unbalanced() == []

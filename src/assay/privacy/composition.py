@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -68,7 +70,11 @@ def to_epsilon(
     >>> f"{epsilon:.6f} at order {order:g}"
     '0.688615 at order 35'
     """
-    grid, log_delta = as_orders(orders), np.log(as_delta(delta))
+    # A gateway asks with the same orders for every query.
+    if isinstance(orders, tuple):
+        grid, price = _price_known(orders, delta, tighter)
+    else:
+        grid, price = _price(orders, delta, tighter)
     values = np.asarray(rdp, dtype=np.float64)
     if values.ndim == 0 or values.shape[-1] != grid.size:
         msg = f"divergences must have shape [..., {grid.size}], one for each order, got {list(values.shape)}"
@@ -76,11 +82,22 @@ def to_epsilon(
     if not bool(np.all(values >= 0)):  # also false for NaN
         msg = "Rényi divergences must be numbers of at least 0, no NaN"
         raise InvalidInput(msg)
-    less = grid - 1
-    price = -log_delta / less
-    if tighter:
-        price += np.log(less / grid) - np.log(grid) / less
     total = values + price
     best = np.argmin(total, axis=-1)
     epsilon = np.take_along_axis(total, best[..., None], axis=-1)[..., 0]
     return np.maximum(epsilon, 0.0), grid[best]
+
+
+def _price(orders: ArrayLike, delta: float, tighter: bool) -> tuple[FloatArray, FloatArray]:  # noqa: FBT001 - cached by place
+    """Return the orders, and what each adds to the divergence at this delta."""
+    grid, log_delta = as_orders(orders), np.log(as_delta(delta))
+    less = grid - 1
+    price = -log_delta / less
+    if tighter:
+        price += np.log(less / grid) - np.log(grid) / less
+    for values in (grid, price):
+        values.setflags(write=False)
+    return grid, price
+
+
+_price_known = lru_cache(maxsize=64)(_price)

@@ -172,6 +172,16 @@ class RenyiTable(_Table):
         """Return divergences ``[...]``, or ``[..., k]`` for several orders; raise `InvalidInput` above 0."""
         return np.exp(self._look_up(log_q))
 
+    def one(self, log_q: float) -> FloatArray:
+        """Return the divergence of one query, ``[]`` or ``[k]``; nothing is checked, 0 or above costs most.
+
+        Examples
+        --------
+        >>> RenyiTable(2, [2, 4]).one(-0.7).round(3)
+        array([0.5, 1. ])
+        """
+        return np.exp(self._look_up_one(log_q))
+
     def _direct(self, log_q: FloatArray) -> FloatArray:
         # The smallest positive number stands for 0, whose logarithm cannot be interpolated.
         values = np.log(np.maximum(renyi(log_q, self.sigma, self.orders), np.finfo(np.float64).tiny))

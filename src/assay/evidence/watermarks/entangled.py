@@ -87,8 +87,8 @@ class Entangled(TriggerScheme):
         are; marks among the other rows do not.
     thieves, nulls
         With ``select``: simulated copies and clean models that choose the triggers, at least 1. Where
-        two more copies do not answer what was chosen, twice as many thieves choose again, and twice that. A third
-        of the clean models judges the attempts instead.
+        two more copies do not answer what was chosen, twice as many thieves choose again, and
+        then twice that. A third of the clean models judges the attempts instead.
     attempts, enough
         With ``select``: marks to try at most, and the share of triggers that two more copies
         must answer for no further mark to be tried.

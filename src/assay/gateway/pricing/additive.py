@@ -8,6 +8,8 @@ the average simply pays less.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -16,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from assay.gateway.account import AccountState
 from assay.gateway.policy import Policy
-from assay.gateway.pricing.cusum import increments, multiplier, walk
+from assay.gateway.pricing.cusum import increment, increments, multiplier, walk
 from assay.gateway.pricing.rule import BoolArray, FloatArray, Settlement, as_items
 from assay.gateway.pricing.volume import volume_factor
 from assay.privacy.composition import to_epsilon
@@ -50,6 +52,34 @@ def item_units(policy: Policy, log_q: ArrayLike) -> FloatArray:
     return np.where(missing, pricing.p95_units, units)
 
 
+def item_price(policy: Policy, log_q: float) -> float:
+    """Return the price of one scored item before any multiplier, see `item_units`.
+
+    Examples
+    --------
+    >>> round(item_price(Policy(), -157.8), 3)
+    0.5
+    """
+    pricing = policy.pricing
+    cost = float(_table(pricing.sigma, (pricing.alpha0,)).one(log_q))
+    return pricing.base_units * (1.0 + pricing.beta * cost / pricing.mean_cost)
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """Prices of items, and where the cumulative sum went; ``path`` has no entry for a repeat."""
+
+    units: FloatArray
+    multiplier: FloatArray
+    flags: tuple[str, ...]
+    total: float
+    cusum: float
+    path: Sequence[float]
+
+    def settlement(self, billed: float) -> Settlement:
+        return Settlement(self.units, self.multiplier, self.flags, billed)
+
+
 @dataclass(frozen=True)
 class AdditiveRule:
     """Additive prices with a one-sided cumulative sum, deposits and reservations.
@@ -81,41 +111,72 @@ class AdditiveRule:
 
     def quote(self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None = None) -> Settlement:
         """Price items without charging them."""
-        return self._price(state, *as_items(log_q, duplicates))[0]
+        return self._priced(state, *as_items(log_q, duplicates)).settlement(0.0)
 
     def settle(
         self, state: AccountState, log_q: ArrayLike, duplicates: ArrayLike | None = None
     ) -> tuple[AccountState, Settlement]:
         """Price answered items, charge them, and move the account's sum and privacy account."""
         values, repeats = as_items(log_q, duplicates)
-        settlement, path = self._price(state, values, repeats)
-        fresh = values[~repeats]
-        pricing = self.policy.pricing
-        rdp = self._spent(state) + self._divergence(fresh)
-        epsilon = float(to_epsilon(rdp, pricing.orders, self.policy.budgets.delta)[0]) if fresh.size else None
+        found = self._priced(state, values, repeats)
+        pricing, fresh, rdp, epsilon = self.policy.pricing, len(found.path), state.rdp, state.epsilon
+        if fresh or len(rdp) != len(pricing.orders):
+            spent = self._spent(state) + self._divergence(values[~repeats])
+            rdp = tuple(spent.tolist())
+        if fresh:
+            epsilon = float(to_epsilon(spent, pricing.orders, self.policy.budgets.delta)[0])
         # Repeats have a known price, so they must not help to fill a bill that hides one other item;
         # the second limit keeps a million of them from staying unbilled.
-        accrued = state.accrue(settlement.total, int(fresh.size))
-        full = accrued.pending_items >= pricing.billing_items
+        pending, items = state.pending + found.total, state.pending_items + fresh
         dearest = max(pricing.reserve_units, pricing.item_ceiling) * self._volume(state.counted)
-        dear = accrued.pending >= pricing.billing_items * dearest
+        dear = pending >= pricing.billing_items * dearest
         # An alarm bills at once: what it costs to go on must be due before going on.
-        billed = full or dear or "alarm" in settlement.flags or pricing.timing == "exact"
+        due = items >= pricing.billing_items or dear or "alarm" in found.flags or pricing.timing == "exact"
+        billed = pending if due else 0.0
+        left = state.balance - billed
         settled = replace(
-            accrued.bill() if billed else accrued,
+            state,
             queries=state.queries + values.size,
-            volume=None if state.volume is None else state.volume + fresh.size,
-            cusum=float(path[-1]) if path.size else state.cusum,
-            rdp=tuple(rdp.tolist()),
-            epsilon=state.epsilon if epsilon is None else epsilon,
+            volume=None if state.volume is None else state.volume + fresh,
+            cusum=found.cusum,
+            rdp=rdp,
+            epsilon=epsilon,
+            pending=0.0 if due else pending,
+            pending_items=0 if due else items,
+            debt=max(0.0, -left),
+            credit=max(0.0, left),
         )
-        charged = replace(settlement, billed=accrued.pending if billed else 0.0)
-        return self._release(settled, path[~repeats]), charged
+        return self._release(settled, found.path), found.settlement(billed)
 
-    def _price(
-        self, state: AccountState, values: FloatArray, repeats: BoolArray
-    ) -> tuple[Settlement, FloatArray]:
-        """Return the settlement and the path of the cumulative sum."""
+    def _priced(self, state: AccountState, values: FloatArray, repeats: BoolArray) -> _Priced:
+        if values.size == 1:
+            return self._price_one(state, values.item(), repeat=repeats.item())
+        return self._price(state, values, repeats)
+
+    def _price_one(self, state: AccountState, log_q: float, *, repeat: bool) -> _Priced:
+        """Price one item as `_price` would: most requests have one, and arrays of one are slow."""
+        pricing, missing = self.policy.pricing, math.isnan(log_q)
+        step = 0.0 if repeat else increment(pricing, log_q)
+        cusum = min(max(0.0, state.cusum + step), pricing.cusum_ceiling)
+        factor = 1.0 if cusum <= pricing.threshold else float(multiplier(pricing, cusum))
+        units = pricing.base_units
+        if not repeat:
+            factor *= self._volume(state.counted + 1)
+            units = pricing.p95_units if missing else item_price(self.policy, log_q)
+        units *= factor * self.policy.tier(state.tier).price_factor
+        alarm = state.cusum <= pricing.threshold < cusum
+        flags = {"alarm": alarm, "duplicates": repeat, "unscored": missing}
+        return _Priced(
+            np.array([units]),
+            np.array([factor]),
+            tuple(name for name, raised in flags.items() if raised),
+            total=units,
+            cusum=cusum,
+            path=() if repeat else (cusum,),
+        )
+
+    def _price(self, state: AccountState, values: FloatArray, repeats: BoolArray) -> _Priced:
+        """Price items, and follow the cumulative sum."""
         pricing = self.policy.pricing
         path = walk(pricing, np.where(repeats, 0.0, increments(pricing, values)), state.cusum)
         factors = multiplier(pricing, path)
@@ -132,7 +193,14 @@ class AdditiveRule:
         if bool(np.isnan(values).any()):
             flags.append("unscored")
         units = single * factors * self.policy.tier(state.tier).price_factor
-        return Settlement(units, factors, tuple(flags)), path
+        return _Priced(
+            units,
+            factors,
+            tuple(flags),
+            total=float(units.sum()),
+            cusum=float(path[-1]) if path.size else state.cusum,
+            path=path[~repeats].tolist(),
+        )
 
     def _spent(self, state: AccountState) -> FloatArray:
         """Return the account's divergences; other orders restart them at the data-independent bound."""
@@ -146,15 +214,19 @@ class AdditiveRule:
     def _divergence(self, log_q: FloatArray) -> FloatArray:
         """Return the composed divergence of the items; one without a score counts as a tie."""
         pricing = self.policy.pricing
-        rows = _table(pricing.sigma, pricing.orders)(np.where(np.isnan(log_q), 0.0, log_q))
+        table = _table(pricing.sigma, pricing.orders)
+        if log_q.size == 1:
+            one = log_q.item()
+            return table.one(0.0 if math.isnan(one) else one)
+        rows = table(np.where(np.isnan(log_q), 0.0, log_q))
         return np.asarray(rows.reshape(log_q.size, len(pricing.orders)).sum(axis=0))
 
-    def _release(self, state: AccountState, path: FloatArray) -> AccountState:
+    def _release(self, state: AccountState, path: Sequence[float]) -> AccountState:
         """Return the deposit bit by bit while the account's sum is below its threshold."""
         pricing = self.policy.pricing
         if not pricing.deposit_release_queries or state.collateral <= 0.0:
             return state
-        quiet = int(np.count_nonzero(path <= pricing.threshold))
+        quiet = sum(value <= pricing.threshold for value in path)
         return state.release(state.deposited * quiet / pricing.deposit_release_queries)
 
     def _volume(self, counted: float) -> float:

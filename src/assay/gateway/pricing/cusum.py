@@ -8,13 +8,16 @@ the exponential of a cumulative deviation does in the published rule.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from assay.gateway.policy import Pricing
 from assay.gateway.pricing.rule import FloatArray
 
-__all__ = ["increments", "multiplier", "walk"]
+__all__ = ["increment", "increments", "multiplier", "walk"]
 
 
 def increments(pricing: Pricing, log_q: ArrayLike) -> FloatArray:
@@ -34,6 +37,20 @@ def increments(pricing: Pricing, log_q: ArrayLike) -> FloatArray:
     bins = np.searchsorted(np.asarray(pricing.llr_edges), values, side="right")
     steps = np.clip(np.asarray(pricing.llr_values), -pricing.down, pricing.up)[bins]
     return np.where(np.isnan(values), 0.0, steps)
+
+
+def increment(pricing: Pricing, log_q: float) -> float:
+    """Return the step of the sum for one log q, see `increments`.
+
+    Examples
+    --------
+    >>> pricing = Pricing(llr_edges=(-50.0, -2.0), llr_values=(-3.0, -0.5, 1.5), up=4.0, down=2.0)
+    >>> [increment(pricing, log_q) for log_q in (-90.0, -10.0, -0.7, float("nan"))]
+    [-2.0, -0.5, 1.5, 0.0]
+    """
+    if not pricing.llr_values or math.isnan(log_q):
+        return 0.0
+    return min(max(pricing.llr_values[bisect_right(pricing.llr_edges, log_q)], -pricing.down), pricing.up)
 
 
 def walk(pricing: Pricing, steps: ArrayLike, start: float = 0.0) -> FloatArray:

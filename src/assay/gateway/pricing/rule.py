@@ -136,7 +136,8 @@ def as_items(log_q: ArrayLike, duplicates: ArrayLike | None) -> tuple[FloatArray
             f"got {list(values.shape)} and {list(repeats.shape)} of {repeats.dtype}"
         )
         raise InvalidInput(msg)
-    if bool(np.any(values > 0.0)):
+    # Most requests have one item, and an array of one is slow to ask.
+    if values.item() > 0.0 if values.size == 1 else bool(np.any(values > 0.0)):
         msg = f"log q is the logarithm of a probability, at most 0; got {np.nanmax(values)}"
         raise InvalidInput(msg)
     return values, repeats

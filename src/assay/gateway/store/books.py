@@ -19,7 +19,7 @@ from assay.gateway.pricing.budgets import Usage
 from assay.gateway.store.once import insert_new
 from assay.gateway.store.prepared import Prepared
 from assay.gateway.store.schema import MICRO, MOVES, accounts, credits_, journal, queries, unmicro
-from assay.gateway.store.writing import write_down
+from assay.gateway.store.writing import write_account, write_down
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,14 +36,18 @@ _ZERO = (
 )  # fmt: skip
 
 _COLUMNS = tuple(accounts.columns.keys())
+_QUERY = ("at", "n_items", "status", "reserved", "price")
 _LOCK = Prepared(select(accounts).where(accounts.c.id == bindparam("id")).with_for_update())
 # Both rows are locked, so that the query's status is still true after waiting for the account.
 _LOCK_QUERY = Prepared(
-    select(
-        accounts, *(queries.c[n].label(f"q_{n}") for n in ("at", "n_items", "status", "reserved", "price"))
-    )
+    select(accounts, *(queries.c[n].label(f"q_{n}") for n in _QUERY))
     .join(queries, queries.c.account == accounts.c.id)
     .where(queries.c.id == bindparam("query"))
+    .with_for_update()
+)
+_LOCK_ANOTHER = Prepared(
+    select(*(queries.c[n] for n in _QUERY))
+    .where(queries.c.id == bindparam("query"), queries.c.account == bindparam("owner"))
     .with_for_update()
 )
 _LOTS = Prepared(
@@ -126,6 +130,7 @@ class Books:
         self._before = {name: self.row[name] for name in _FIELDS}
         self._entry = dict.fromkeys(_CAUSES, 0)
         self._lots: list[_Lot] | None = None
+        self._unsaved = False
         self.volume: float | None = None
         self._roll_day()
         self._expire()
@@ -145,6 +150,11 @@ class Books:
         width = len(_COLUMNS)
         books = cls(connection, dict(zip(_COLUMNS, found[0][:width], strict=True)), now)
         return books, OpenQuery(query_id, *found[0][width:])
+
+    def lock_another(self, query_id: str) -> OpenQuery | None:
+        """Lock one more query of this account; None when there is none, or somebody else's."""
+        found = _LOCK_ANOTHER.rows(self._connection, {"query": query_id, "owner": self.row["id"]})
+        return OpenQuery(query_id, *found[0]) if found else None
 
     @classmethod
     def open(cls, connection: Connection, account_id: str, tier: str, now: int) -> Self:
@@ -258,17 +268,28 @@ class Books:
         detail: Mapping[str, Any] | None = None,
         opened: Mapping[str, Any] | None = None,
         closed: Mapping[str, Any] | None = None,
+        save: bool = True,
     ) -> None:
-        """Write the row, the credit lots, one journal entry, and a query that begins or ends."""
+        """Write the row, the credit lots, one journal entry, and a query that begins or ends.
+
+        Without ``save`` the row is not written yet; the transaction must not end before `save`.
+        """
         row = self.row
         row["updated_at"] = self.now
         self._save_lots()
         moved = {name: row[name] - self._before[name] for name in _FIELDS}
         query = opened or closed
         entry = self._head(kind, "" if query is None else query["id"], jti, detail) | self._entry | moved
-        write_down(self._connection, row, entry, opened=opened, closed=closed)
+        write_down(self._connection, row if save else None, entry, opened=opened, closed=closed)
         self._before = {name: row[name] for name in _FIELDS}
         self._entry = dict.fromkeys(self._entry, 0)
+        self._unsaved = not save
+
+    def save(self) -> None:
+        """Write the row, if `post` left that to be done."""
+        if self._unsaved:
+            write_account(self._connection, self.row)
+            self._unsaved = False
 
     def note(self, kind: str, *, detail: Mapping[str, Any] | None = None) -> None:
         """Write a journal entry that moves nothing."""

@@ -231,10 +231,21 @@ class Requests(Backed):
 
         def work(c: Connection) -> list[Settled | None]:
             done: list[Settled | None] = [None] * len(bills)
+            books: Books | None = None  # of one account after the other, each written once
             for index in turns:
                 bill = bills[index]
+                if books is not None and books["id"] != bill.account_id:
+                    books.save()
+                    books = None
                 price = partial(price_bill, bill, rule)
-                done[index] = _close(c, bill.query_id, price, now, "settle", volume)
+                if books is None:
+                    books, query = Books.lock_query(c, bill.query_id, micro(now)) or (None, None)
+                else:
+                    query = books.lock_another(bill.query_id)
+                if books is not None and query is not None:
+                    done[index] = _close(c, books, query, price, "settle", volume)
+            if books is not None:
+                books.save()
             return done
 
         return self._change(work, wait=wait)
@@ -258,7 +269,15 @@ class Requests(Backed):
         def price(_c: Connection, _books: Books, query: OpenQuery, _before: AccountState) -> Price:
             return Price(flat, fresh=query.n_items)
 
-        return self._change(lambda c: _close(c, query_id, price, now, "charge", volume))
+        def work(c: Connection) -> Settled | None:
+            books, query = Books.lock_query(c, query_id, micro(now)) or (None, None)
+            if books is None or query is None:
+                return None
+            settled = _close(c, books, query, price, "charge", volume)
+            books.save()
+            return settled
+
+        return self._change(work)
 
     def refund(self, query_id: str, *, now: float, reason: str = "") -> bool:
         """Undo a query that got no answer: its reservation goes, its price becomes credit.
@@ -354,17 +373,18 @@ class Requests(Backed):
 
 def _close(
     c: Connection,
-    query_id: str,
+    books: Books,
+    query: OpenQuery,
     price: Callable[[Connection, Books, OpenQuery, AccountState], Price],
-    now: float,
     kind: str,
     volume: VolumePricing | None = None,
 ) -> Settled | None:
-    """Let the reservation of an open query go and book its price; None when it is not open."""
-    found = Books.lock_query(c, query_id, micro(now))
-    if found is None or found[1].status != "admitted":
+    """Let the reservation of an open query go and book its price; None when it is not open.
+
+    The account's row is the caller's to save.
+    """
+    if query.status != "admitted":
         return None
-    books, query = found
     books.unreserve(query.reserved, query.at)
     books.volume = volume_of(c, books["id"], volume, books.now, lock=True)
     before = books.state
@@ -378,7 +398,7 @@ def _close(
     if priced.released:
         books.release(priced.released, books.now + micro(_CREDIT_SECONDS))
     closed = {
-        "id": query_id,
+        "id": query.id,
         "status": "settled",
         "settled_at": books.now,
         "price": priced.units,
@@ -386,9 +406,9 @@ def _close(
         "flags": ",".join(priced.flags),
         "log_q": priced.log_q,
     }
-    books.post(kind, closed=closed)
+    books.post(kind, closed=closed, save=False)
     return Settled(
-        query_id,
+        query.id,
         books["id"],
         before,
         books.state,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Insert, Table, Update
 
-__all__ = ["CLOSING", "write_down"]
+__all__ = ["CLOSING", "write_account", "write_down"]
 
 CLOSING = ("status", "settled_at", "price", "multiplier", "flags", "log_q")
 """The columns of a query that its end may change."""
@@ -50,10 +50,12 @@ def _close(columns: Sequence[str]) -> Update:
     return update(queries).where(mine).values(values)
 
 
-def _statements(query: Insert | Update | None) -> dict[str, tuple[Prepared, ...]]:
+def _statements(query: Insert | Update | None, *, save: bool = True) -> dict[str, tuple[Prepared, ...]]:
     """Return the statements for each kind of database."""
-    apart = (_save(), *(() if query is None else (query,)), _log())
-    together = _log().add_cte(_save().cte("saved"))
+    apart = (*((_save(),) if save else ()), *(() if query is None else (query,)), _log())
+    together = _log()
+    if save:
+        together = together.add_cte(_save().cte("saved"))
     if query is not None:
         together = together.add_cte(query.cte("asked"))
     return {"sqlite": tuple(map(Prepared, apart)), "postgresql": (Prepared(together),)}
@@ -64,11 +66,13 @@ _NEW_QUERY = _statements(_open())
 _CLOSED: dict[tuple[str, ...], dict[str, tuple[Prepared, ...]]] = {
     columns: _statements(_close(columns)) for columns in (CLOSING, CLOSING[:2], CLOSING[:3])
 }
+_CLOSED_ONLY = _statements(_close(CLOSING), save=False)
+_SAVED = Prepared(_save())
 
 
 def write_down(
     connection: Connection,
-    account: Mapping[str, Any],
+    account: Mapping[str, Any] | None,
     entry: Mapping[str, Any],
     *,
     opened: Mapping[str, Any] | None = None,
@@ -81,7 +85,7 @@ def write_down(
     connection
         The open transaction, which holds the account's lock (and the query's).
     account
-        The whole row.
+        The whole row; None where a query ends, and `write_account` comes later in the transaction.
     entry
         The whole journal entry but its number.
     opened
@@ -89,16 +93,26 @@ def write_down(
     closed
         Identifier and new values of a query: the first two, three or all of `CLOSING`.
     """
-    values = {_ACCOUNT + name: value for name, value in account.items()}
-    values.update((_JOURNAL + name, value) for name, value in entry.items())
+    values = _prefixed(_JOURNAL, entry) | _prefixed(_ACCOUNT, account or {})
     query = opened or closed
     if query is not None:
-        values.update((_QUERY + name, value) for name, value in query.items())
+        values |= _prefixed(_QUERY, query)
     if opened is not None:
         chosen = _NEW_QUERY
-    elif closed is not None:
-        chosen = _CLOSED[tuple(name for name in CLOSING if name in closed)]
-    else:
+    elif closed is None:
         chosen = _NO_QUERY
+    elif account is None:
+        chosen = _CLOSED_ONLY
+    else:
+        chosen = _CLOSED[tuple(name for name in CLOSING if name in closed)]
     for statement in chosen[connection.dialect.name]:
         statement.run(connection, values)
+
+
+def write_account(connection: Connection, account: Mapping[str, Any]) -> None:
+    """Write the account's row alone."""
+    _SAVED.run(connection, _prefixed(_ACCOUNT, account))
+
+
+def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix + name: value for name, value in values.items()}
