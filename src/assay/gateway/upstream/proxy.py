@@ -110,10 +110,10 @@ class ProxyUpstream(Upstream):
         """Forward the body before this returns, if nobody else waits."""
         if self._slots.locked():
             return super().begin(model, version, query)
+        begun = self._pool.begin(*self._request(model, version, query))
         with suppress(StopIteration):  # of a semaphore that is not locked: it is ours at once
             self._slots.acquire().send(None)
         self._under_way += 1
-        begun = self._pool.begin(*self._request(model, version, query))
         task = asyncio.ensure_future(self._rest(begun))
         # Not in the task: one that is given up before its first turn does nothing of its own.
         task.add_done_callback(lambda _: self._leave(begun))
