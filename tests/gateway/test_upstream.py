@@ -315,7 +315,8 @@ def test_names_that_could_change_an_address_are_no_names():
     assert check_name("resnet-50_v1.5@2") == "resnet-50_v1.5@2"
 
 
-def test_a_crowd_is_refused_at_once():
+@pytest.mark.parametrize("how", ["infer", "begin"])
+def test_a_crowd_is_refused_at_once(how):
     async def run():
         release = asyncio.Event()
 
@@ -326,10 +327,12 @@ def test_a_crowd_is_refused_at_once():
 
         async with Scripted(late, late) as server:
             upstream = ProxyUpstream(server.url, concurrency=1, waiting=1)
-            jobs = [asyncio.ensure_future(upstream.infer("m", None, query())) for _ in range(2)]
+            ask = getattr(upstream, how)
+            jobs = [asyncio.ensure_future(ask("m", None, query())) for _ in range(2)]
             await asyncio.sleep(0.05)
+            assert len(server.heard) == 1  # the other one waits for its turn
             with pytest.raises(UpstreamDown, match="wait"):
-                await upstream.infer("m", None, query())
+                await ask("m", None, query())
             release.set()
             assert len(await asyncio.gather(*jobs)) == 2
             await upstream.close()
@@ -412,29 +415,6 @@ def test_a_question_given_up_leaves_its_place_and_its_connection(turns):
     beginning(never, never, never, never, never, then=then, concurrency=2, waiting=0)
     gc.collect()
     assert not [one for one in complaints if "never retrieved" in one]
-
-
-def test_questions_begun_count_among_those_under_way():
-    async def run():
-        release = asyncio.Event()
-
-        async def late(writer):
-            await release.wait()
-            writer.write(plain(OK))
-            await writer.drain()
-
-        async with Scripted(late, late) as server:
-            upstream = ProxyUpstream(server.url, concurrency=1, waiting=1)
-            jobs = [upstream.begin("m", None, query()) for _ in range(2)]
-            await asyncio.sleep(0.05)
-            assert len(server.heard) == 1  # the other one waits for its turn
-            with pytest.raises(UpstreamDown, match="wait"):
-                await upstream.begin("m", None, query())
-            release.set()
-            assert len(await asyncio.gather(*jobs)) == 2
-            await upstream.close()
-
-    asyncio.run(run())
 
 
 # --- a model of our own ---------------------------------------------------------------------------
