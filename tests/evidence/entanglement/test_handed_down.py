@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from assay.errors import InvalidInput
-from assay.evidence.watermarks.entanglement import handed_down
+from assay.evidence.watermarks.entanglement import handed_down, selected
 from assay.evidence.watermarks.entanglement.handed_down import Theft, hand_down
 from assay.evidence.watermarks.entanglement.marked_batches import Entangling
 
@@ -28,6 +28,7 @@ class Stage:
 
     def __init__(self, *copies):
         self.copies = [list(shares) for shares in copies]
+        self.turns = []
 
     def mark(self, pool, targets, how, turn):
         return turn, ()
@@ -36,6 +37,7 @@ class Stage:
         return torch.arange(3)
 
     def steal(self, model, turn, task, rows=None):
+        self.turns.append(turn)
         return Says(1.0 if rows is not None else self.copies[model].pop(0))
 
 
@@ -85,6 +87,13 @@ def test_the_better_choice_is_kept_where_more_thieves_do_worse(monkeypatch):
     found, _ = kept(monkeypatch, stage, [1, 1], [0.0] * 3, thieves=2, doublings=1)
     assert [a.mark for a in found.attempts] == [1, 1, 2, 2]
     assert found.pool.names == ("mark 0",)
+
+
+def test_no_copy_is_made_twice(monkeypatch):
+    stage = Stage(*([0.5] * 6 for _ in range(5)))
+    kept(monkeypatch, stage, [1] * 5, [0.0] * 3, attempts=5, doublings=2)
+    assert len(set(stage.turns)) == len(stage.turns) == 5 * (6 + 2 + 4 + 2 + 10 + 2)
+    assert max(stage.turns) < selected._LAST
 
 
 def test_more_thieves_do_not_help_against_clean_models_or_without_triggers(monkeypatch):

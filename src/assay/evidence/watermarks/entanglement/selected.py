@@ -38,6 +38,7 @@ __all__ = ["clean_models", "embed_selected"]
 
 _STARTS = 3  # candidate triggers for each that is kept
 _PAIRS = 4  # of classes, among which the key draws
+_LAST = 4000  # turn of a copy that chose and judged nothing; thieves and trial copies have smaller ones
 
 
 def embed_selected(
@@ -110,7 +111,7 @@ def embed_selected(
         entanglement_shares=gradient_shares(found.history),
         attempts=found.attempts,
     )
-    copy = stage.steal(found.model, 3000, "copy of the marked model")
+    copy = stage.steal(found.model, _LAST, "copy of the marked model")
     record = extended(
         record,
         copy_match_rate=match_rate(copy, asked, triggers.wanted),
@@ -209,7 +210,7 @@ def _ablate(
     how = scheme.without_entangling().entangling
     other = hand_down(stage, [(found.pool, found.target)], nulls, how, plain, scheme.triggers)
     wanted = torch.full((len(other.triggers),), other.target)
-    copy = stage.steal(other.model, 3000, "copy of the ablation")
+    copy = stage.steal(other.model, _LAST, "copy of the ablation")
     return {
         "ablation_match_rate": match_rate(other.model, other.triggers, wanted),
         "ablation_accuracy": accuracy(other.model, evaluation),
