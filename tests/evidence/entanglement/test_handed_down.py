@@ -7,7 +7,7 @@ import torch
 
 from assay.errors import InvalidInput
 from assay.evidence.watermarks.entanglement import handed_down, selected
-from assay.evidence.watermarks.entanglement.handed_down import Theft, hand_down
+from assay.evidence.watermarks.entanglement.handed_down import Theft, found_by_few, hand_down
 from assay.evidence.watermarks.entanglement.marked_batches import Entangling
 
 CHOSEN = torch.zeros(20, 1)
@@ -65,32 +65,32 @@ def test_a_mark_that_clean_models_have_is_not_enough(monkeypatch):
 
 
 def test_the_lesser_copy_counts_and_enough_is_enough(monkeypatch):
-    found, _ = kept(monkeypatch, Stage([1.0, 0.5], [0.95, 1.0], []), [1, 1, 1], [0.0, 0.0, 0.0])
-    assert [a.transfer for a in found.attempts] == [0.5, pytest.approx(0.95)]
+    found, _ = kept(monkeypatch, Stage([1.0, 0.25], [0.95, 1.0], []), [1, 1, 1], [0.0, 0.0, 0.0])
+    assert [a.transfer for a in found.attempts] == [0.25, pytest.approx(0.95)]
     assert found.pool.names == ("mark 1",)
 
 
 def test_more_thieves_come_before_another_mark(monkeypatch):
-    stage = Stage([1.0, 0.5, 0.95, 1.0], [])
+    stage = Stage([1.0, 0.25, 0.95, 1.0], [])
     found, chosen_by = kept(monkeypatch, stage, [1, 1], [0.0] * 3, thieves=4, doublings=1)
     assert [(a.mark, a.thieves, a.rows, a.transfer) for a in found.attempts] == [
-        (1, 4, 10, 0.5),
+        (1, 4, 10, 0.25),
         (1, 8, 10, pytest.approx(0.95)),
     ]
     # Those that were tried on the first choice take part in the second, and fresh ones are tried on it.
-    assert [thief.share for thief in chosen_by[1]] == [1.0] * 4 + [1.0, 0.5] + [1.0] * 2
+    assert [thief.share for thief in chosen_by[1]] == [1.0] * 4 + [1.0, 0.25] + [1.0] * 2
     assert found.pool.names == ("mark 0",)
 
 
 def test_the_better_choice_is_kept_where_more_thieves_do_worse(monkeypatch):
-    stage = Stage([0.8, 0.8, 0.5, 0.5], [0.1] * 4)
+    stage = Stage([0.3, 0.3, 0.25, 0.25], [0.1] * 4)
     found, _ = kept(monkeypatch, stage, [1, 1], [0.0] * 3, thieves=2, doublings=1)
     assert [a.mark for a in found.attempts] == [1, 1, 2, 2]
     assert found.pool.names == ("mark 0",)
 
 
 def test_no_copy_is_made_twice(monkeypatch):
-    stage = Stage(*([0.5] * 6 for _ in range(5)))
+    stage = Stage(*([0.25] * 6 for _ in range(5)))
     kept(monkeypatch, stage, [1] * 5, [0.0] * 3, attempts=5, doublings=2)
     assert len(set(stage.turns)) == len(stage.turns) == 5 * (6 + 2 + 4 + 2 + 10 + 2)
     assert max(stage.turns) < selected._LAST
@@ -100,6 +100,17 @@ def test_more_thieves_do_not_help_against_clean_models_or_without_triggers(monke
     found, chosen_by = kept(monkeypatch, Stage([1.0, 1.0], [1.0, 1.0]), [1, 1], [0.9] * 3, doublings=2)
     assert [a.mark for a in found.attempts] == [1, 2]
     assert len(chosen_by) == 2
+
+
+def test_what_counts_is_whether_few_answers_decide(monkeypatch):
+    # A copy that answers half of what no clean model does is found; nine tenths of what most answer is not.
+    found, _ = kept(monkeypatch, Stage([0.5, 0.6], []), [1, 1], [0.0] * 3)
+    assert len(found.attempts) == 1
+    found, _ = kept(monkeypatch, Stage([0.9, 0.9], [0.9, 0.9]), [1, 1], [0.8] * 3)
+    assert len(found.attempts) == 2
+    assert found_by_few(0.5, 0.0, 20) > 0.95
+    assert found_by_few(0.9, 0.8, 20) < 0.5
+    assert found_by_few(1.0, 1.0, 60) == 0.0  # against a bound of one nothing is ever found
 
 
 def test_few_clean_models_all_choose(monkeypatch):

@@ -90,8 +90,9 @@ class Entangled(TriggerScheme):
         two more copies do not answer what was chosen, twice as many thieves choose again, and
         then twice that. A third of the clean models judges the attempts instead.
     attempts, enough
-        With ``select``: marks to try at most, and the share of triggers that two more copies
-        must answer for no further mark to be tried.
+        With ``select``: marks to try at most, and the probability in [0, 1], by two more copies and the
+        judging clean models, that twenty answers at a level of 0.05 find a copy: nothing more is
+        tried where it is as large.
     growth
         With ``select`` and borderline rows: each mark is this much larger than the last, and its rows
         are that much oftener in an epoch, at least 1. So an owner pays for no stronger mark than copies need.
@@ -151,7 +152,7 @@ class Entangled(TriggerScheme):
     thieves: int = 6
     nulls: int = 24
     attempts: int = 3
-    enough: float = 0.9
+    enough: float = 0.95
     growth: float = 1.5
     panel: int = 19
     marks: int = 10

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from scipy.stats import binom
 from torch import Tensor, nn
 
 from assay.adapters.torch_model import TorchModel
@@ -18,14 +19,16 @@ from assay.evidence.watermarks.entanglement.pools import MarkPool
 from assay.evidence.watermarks.entanglement.selection import select_triggers
 from assay.evidence.watermarks.entanglement.stage import Stage
 from assay.result import Record
+from assay.statistics import upper_rate
 
-__all__ = ["HandedDown", "Theft", "hand_down"]
+__all__ = ["HandedDown", "Theft", "found_by_few", "hand_down"]
 
 _FEWEST = 3
 _JURY = 3  # one clean model in so many only judges attempts
 _TRIAL = 2900  # turns of thieves that take no part in the choice of triggers
 _TRIALS = 2
-_CLEAN = 0.5  # of the triggers: with more, twenty answers decide little
+_ANSWERED = 0.9  # of the triggers: where copies answer so many, more thieves do not help
+_QUERIES, _ALPHA = 20, 0.05
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ class Theft(Record):
     thieves
         Simulated copies, at least 1.
     doublings
-        Times that triggers are chosen again by twice as many copies where fewer than ``enough`` of
-        them are answered by two more, at least 0.
+        Times that triggers are chosen again by twice as many copies, where that is not so, at least 0.
     attempts
         Marks to try at most, at least 1.
     enough
-        Transfer at which no further mark is tried, in [0, 1], unless clean models match half.
+        Nothing more is tried where a copy that answers as often as the lesser trial copy is found with this
+        probability, in [0, 1]: see `found_by_few`.
     conferring
         How triggers are moved before they are chosen.
 
@@ -55,7 +58,7 @@ class Theft(Record):
     thieves: int = 6
     doublings: int = 2
     attempts: int = 3
-    enough: float = 0.9
+    enough: float = 0.95
     conferring: Conferring = field(default_factory=Conferring)
 
     def __post_init__(self) -> None:
@@ -153,9 +156,10 @@ def hand_down(
             if len(chosen) >= fewest and transfer - clean > best_gap:
                 best_gap = transfer - clean
                 best = HandedDown(model, pool, target, chosen, history, ())
-            if len(chosen) < fewest or transfer >= theft.enough:
+            enough = len(chosen) >= fewest and found_by_few(transfer, clean, len(chosen)) >= theft.enough
+            if enough or len(chosen) < fewest or transfer >= _ANSWERED:
                 break  # more thieves leave no more triggers, and change little for clean models
-        if len(chosen) >= fewest and transfer >= theft.enough and clean <= _CLEAN:
+        if enough:
             break
     if best is None:
         found = ", ".join(f"{attempt.name}: {attempt.triggers}" for attempt in tried)
@@ -165,6 +169,30 @@ def hand_down(
         )
         raise InvalidInput(msg)
     return HandedDown(best.model, best.pool, best.target, best.triggers, best.history, tuple(tried))
+
+
+def found_by_few(transfer: float, clean: float, triggers: int) -> float:
+    """Return the probability that twenty answers at a level of 0.05 find a copy.
+
+    Parameters
+    ----------
+    transfer
+        Share of triggers that the copy answers.
+    clean
+        Share that the most prone of some clean models answers; the test is against its
+        Clopper-Pearson bound.
+    triggers
+        How many there are.
+
+    Examples
+    --------
+    >>> [round(found_by_few(transfer, 0.3, 60), 2) for transfer in (0.5, 0.75, 0.9)]
+    [0.13, 0.9, 1.0]
+    """
+    asked = min(_QUERIES, triggers)
+    bound = upper_rate(round(clean * triggers), triggers)
+    needed = int(binom.isf(_ALPHA, asked, bound)) + 1
+    return float(binom.sf(needed - 1, asked, transfer))
 
 
 def _choices(
@@ -225,7 +253,7 @@ def _choose(
 
 
 def _rate(model: TorchModel, asked: Tensor, target: int) -> float:
-    return float((model.labels(asked) == target).float().mean())
+    return int((model.labels(asked) == target).sum()) / len(asked)
 
 
 def _networks(models: Sequence[TorchModel]) -> list[nn.Module]:
