@@ -34,7 +34,7 @@ study: $(READY)
 	$(BIN)/assay report runs/di
 	$(BIN)/assay study run studies/watermarks.toml --preset small --out runs/wm
 	$(BIN)/assay report runs/wm
-	$(BIN)/python studies/entangled/keys.py --task replica --first 20 --keys 10 --out runs/entangled
+	$(BIN)/python studies/entangled/keys.py --task replica --first 40 --keys 10 --out runs/entangled
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Assay needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
