@@ -113,6 +113,21 @@ def test_what_counts_is_whether_few_answers_decide(monkeypatch):
     assert found_by_few(1.0, 1.0, 60) == 0.0  # against a bound of one nothing is ever found
 
 
+def test_what_is_enough_is_kept_whatever_came_before(monkeypatch):
+    # All but the first of the clean models choose; it judges, and says more of the second choice.
+    shares = iter([0.0, 0.5])
+    jury = SimpleNamespace(labels=lambda x: Says(next(shares)).labels(x))
+    picked = iter([CHOSEN, CHOSEN + 1])
+    stage = Stage([0.6, 0.6, 1.0, 1.0])
+    monkeypatch.setattr(handed_down, "_choose", lambda *_: next(picked))
+    monkeypatch.setattr(handed_down, "found_by_few", lambda transfer, *_: float(transfer == 1.0))
+    found = hand_down(
+        stage, [(mark("m"), 1)], [jury, Says(0.0), Says(0.0)], Entangling(), Theft(doublings=1), 20
+    )
+    assert [round(a.transfer - a.clean, 2) for a in found.attempts] == [0.6, 0.5]
+    assert found.triggers.eq(1).all()
+
+
 def test_few_clean_models_all_choose(monkeypatch):
     found, _ = kept(monkeypatch, Stage([1.0, 1.0]), [1], [0.9, 0.9])
     assert found.attempts[0].clean == 0.0

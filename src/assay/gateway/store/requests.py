@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import bindparam, delete, select, update
@@ -15,6 +14,7 @@ from assay.gateway.account import AccountState
 from assay.gateway.pricing.budgets import Usage
 from assay.gateway.store.base import Admission, Banked, Bill, Settled, StoreDown
 from assay.gateway.store.books import Books, OpenQuery, state_of
+from assay.gateway.store.closing import CREDIT_SECONDS, close_query, settle_bills
 from assay.gateway.store.engine import Backed
 from assay.gateway.store.once import insert_new
 from assay.gateway.store.prepared import Prepared
@@ -22,15 +22,13 @@ from assay.gateway.store.schema import accounts, micro, states, unmicro
 from assay.gateway.store.steps import (
     MAX_NAME,
     Price,
-    book_price,
     check_name,
     claim_once,
     new_query_id,
-    price_bill,
     refusal,
     whole,
 )
-from assay.gateway.store.volumes import add_volume, volume_of
+from assay.gateway.store.volumes import volume_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +46,6 @@ _ACCOUNT = Prepared(select(accounts).where(accounts.c.id == bindparam("id")))
 _COLUMNS = tuple(accounts.columns.keys())
 _USED = "the proof was redeemed before"
 _AMENDS = 32
-_CREDIT_SECONDS = 7 * 86_400
 
 
 class _Unchanged(Exception):
@@ -226,27 +223,9 @@ class Requests(Backed):
             if bill.log_q.ndim != 1 or bool((bill.log_q > 0.0).any()):
                 msg = "log_q holds one log probability (at most 0, or NaN for none) per item"
                 raise InvalidInput(msg)
-        # Two replicas that lock the same accounts in the same order wait, but never for each other.
-        turns = sorted(range(len(bills)), key=lambda index: bills[index].account_id)
 
         def work(c: Connection) -> list[Settled | None]:
-            done: list[Settled | None] = [None] * len(bills)
-            books: Books | None = None  # of one account after the other, each written once
-            for index in turns:
-                bill = bills[index]
-                if books is not None and books["id"] != bill.account_id:
-                    books.save()
-                    books = None
-                price = partial(price_bill, bill, rule)
-                if books is None:
-                    books, query = Books.lock_query(c, bill.query_id, micro(now)) or (None, None)
-                else:
-                    query = books.lock_another(bill.query_id)
-                if books is not None and query is not None:
-                    done[index] = _close(c, books, query, price, "settle", volume)
-            if books is not None:
-                books.save()
-            return done
+            return settle_bills(c, bills, rule, micro(now), volume)
 
         return self._change(work, wait=wait)
 
@@ -273,7 +252,7 @@ class Requests(Backed):
             books, query = Books.lock_query(c, query_id, micro(now)) or (None, None)
             if books is None or query is None:
                 return None
-            settled = _close(c, books, query, price, "charge", volume)
+            settled = close_query(c, books, query, price, "charge", volume)
             books.save()
             return settled
 
@@ -293,7 +272,7 @@ class Requests(Backed):
             if query.status == "admitted":
                 books.unreserve(query.reserved, query.at, items=query.n_items)
             else:
-                books.refund(query.price, books.now + micro(_CREDIT_SECONDS))
+                books.refund(query.price, books.now + micro(CREDIT_SECONDS))
             closed = {"id": query_id, "status": "refunded", "settled_at": books.now}
             books.post("refund", closed=closed, detail={"reason": reason} if reason else None)
             return True
@@ -369,51 +348,3 @@ class Requests(Backed):
         except _Unchanged as left:
             answer: T = left.answer
             return answer
-
-
-def _close(
-    c: Connection,
-    books: Books,
-    query: OpenQuery,
-    price: Callable[[Connection, Books, OpenQuery, AccountState], Price],
-    kind: str,
-    volume: VolumePricing | None = None,
-) -> Settled | None:
-    """Let the reservation of an open query go and book its price; None when it is not open.
-
-    The account's row is the caller's to save.
-    """
-    if query.status != "admitted":
-        return None
-    books.unreserve(query.reserved, query.at)
-    books.volume = volume_of(c, books["id"], volume, books.now, lock=True)
-    before = books.state
-    priced = price(c, books, query, before)
-    if books.volume is not None:
-        counted = books.volume + priced.fresh if priced.after is None else priced.after.volume
-        if counted is not None:
-            books.volume = counted
-            add_volume(c, books["id"], counted, books.now)
-    book_price(books, priced)
-    if priced.released:
-        books.release(priced.released, books.now + micro(_CREDIT_SECONDS))
-    closed = {
-        "id": query.id,
-        "status": "settled",
-        "settled_at": books.now,
-        "price": priced.units,
-        "multiplier": priced.multiplier,
-        "flags": ",".join(priced.flags),
-        "log_q": priced.log_q,
-    }
-    books.post(kind, closed=closed, save=False)
-    return Settled(
-        query.id,
-        books["id"],
-        before,
-        books.state,
-        unmicro(priced.units),
-        priced.multiplier,
-        priced.flags,
-        priced.duplicates,
-    )

@@ -114,8 +114,8 @@ def hand_down(
     Which mark reaches copies is partly chance. Each attempt is a whole marked training, its
     thefts and two trial copies. Where these do not answer enough, triggers that fit the thieves by accident
     are more likely than a mark that is not handed down: the choice is made again by twice as many thieves,
-    and only then is another mark trained. The choice with the largest gap between the lesser trial copy and
-    the worst clean model is kept, and all are recorded.
+    and only then is another mark trained. The first choice that is enough is kept, or else the one with the
+    largest gap between the lesser trial copy and the worst clean model; all are recorded.
 
     Parameters
     ----------
@@ -153,10 +153,10 @@ def hand_down(
                 Attempt(turn + 1, pool.names[0], target, rows, thieves, len(chosen), transfer, clean)
             )
             # What counts in a dispute is how far copies are from the worst of the independent models.
-            if len(chosen) >= fewest and transfer - clean > best_gap:
+            enough = len(chosen) >= fewest and found_by_few(transfer, clean, len(chosen)) >= theft.enough
+            if enough or (len(chosen) >= fewest and transfer - clean > best_gap):
                 best_gap = transfer - clean
                 best = HandedDown(model, pool, target, chosen, history, ())
-            enough = len(chosen) >= fewest and found_by_few(transfer, clean, len(chosen)) >= theft.enough
             if enough or len(chosen) < fewest or transfer >= _ANSWERED:
                 break  # more thieves leave no more triggers, and change little for clean models
         if enough:
