@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -117,8 +118,8 @@ class Database:
         @event.listens_for(engine, "connect")
         def _prepare(dbapi: Any, _record: object) -> None:
             dbapi.isolation_level = None  # the driver must not begin transactions by itself
+            _switch_to_wal(dbapi, self._timeout)
             for pragma in (
-                "journal_mode=WAL",
                 f"synchronous={synchronous}",
                 f"busy_timeout={int(self._timeout * 1000)}",
                 f"wal_autocheckpoint={_WAL_PAGES}",
@@ -283,6 +284,20 @@ class Database:
         if self._own is not None:
             self._own.close()
         self.engine.dispose()
+
+
+def _switch_to_wal(dbapi: Any, timeout: float) -> None:
+    """Set the journal mode; SQLite does not wait for others that set it at the same time, so this does."""
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            dbapi.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _transient(error: exc.DBAPIError) -> bool:
