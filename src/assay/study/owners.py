@@ -190,6 +190,7 @@ class Owners:
         about = self._m.file.victim[victim]
         data, shape = self._m.data(about.data)
         models: list[tuple[Step, int]] = []
+        kinds = [0] * table.count
         index = 0
         while len(models) < table.count:
             if index != seed:
@@ -206,8 +207,11 @@ class Owners:
                     about.data, group.architecture, recipe, draws, number, label, about.evaluation
                 )
                 models.append((made, number))
+                kinds.append(place + 1)
                 number += 1
         asked = [*models, *((copies(model, i), i) for model, i in models)] if copies else models
+        if copies:  # copies of one architecture are a kind of their own
+            kinds += [len(table.extra) + 1 + kind for kind in kinds]
         margins = [self._margins(victim, model, i) for model, i in asked]
         inputs: dict[str, str | tuple[str, ...]] = {
             "data": data.key,
@@ -216,7 +220,7 @@ class Owners:
         if whole:
             inputs["models"] = tuple(model.key for model, _ in models[:_PROXIES])
         label = f"references of {victim} for seed {seed}"
-        joined = self._m.add(Step("references", {"part": about.pool}, inputs, 0, label, 2.0))
+        joined = self._m.add(Step("references", {"part": about.pool, "kinds": kinds}, inputs, 0, label, 2.0))
         return tuple(model for model, _ in models), joined
 
     def _reference(self, victim: str, kind: str, table: References, index: int) -> Step:

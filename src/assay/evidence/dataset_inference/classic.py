@@ -21,8 +21,8 @@ from assay.adapters.torch_model import TorchModel
 from assay.data.dataset import Dataset
 from assay.errors import BudgetExceeded, InvalidInput
 from assay.evidence.base import Evidence, Finding
+from assay.evidence.dataset_inference.calibrated import calibrated_score_weights
 from assay.evidence.dataset_inference.features import log_features
-from assay.evidence.dataset_inference.informative import score_weights
 from assay.evidence.dataset_inference.paper_compat import published_aggregate
 from assay.evidence.dataset_inference.references import References
 from assay.evidence.dataset_inference.scorers import PaperRegressor, RidgeLogistic, load_scorer
@@ -56,7 +56,7 @@ def prepare(
         raise InvalidInput(msg)
     hidden = torch.ones(len(pool), dtype=torch.bool)
     if references is not None and references.networks:
-        chosen = torch.from_numpy(score_weights(references).order()[: scheme.keep].copy())
+        chosen = torch.from_numpy(calibrated_score_weights(references).order()[: scheme.keep].copy())
         base = _baseline(references, chosen, np.ones(len(references), dtype=bool))
         features, sides = [], []
         for index, network in enumerate(references.networks[:_PROXIES]):

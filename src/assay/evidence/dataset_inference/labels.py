@@ -13,7 +13,8 @@ from torch import Tensor
 from assay.data.dataset import Dataset
 from assay.errors import BudgetExceeded
 from assay.evidence.base import Evidence, Finding
-from assay.evidence.dataset_inference.informative import Weights, label_weights, score_weights
+from assay.evidence.dataset_inference.calibrated import calibrated_label_weights, calibrated_score_weights
+from assay.evidence.dataset_inference.informative import Weights
 from assay.evidence.dataset_inference.references import References, margins
 from assay.evidence.dataset_inference.secret import Secret
 from assay.evidence.dataset_inference.stored import RANDOM_SPLIT, least_rows, secret_parts, stored_secret
@@ -32,7 +33,7 @@ def prepare(
     scheme: DatasetInference, pool: Dataset, coin: Tensor, references: References
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Keep the most informative rows, with what an answer about each is worth."""
-    by_label, by_score = label_weights(references), score_weights(references)
+    by_label, by_score = calibrated_label_weights(references), calibrated_score_weights(references)
     # Rows are shared by both kinds of access; each kind asks them in its own order.
     first = by_label.order() if scheme.access != "scores" else by_score.order()
     kept = torch.from_numpy(first[: scheme.keep].copy())

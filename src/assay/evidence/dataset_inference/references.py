@@ -11,7 +11,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,9 @@ class References:
         means correct.
     networks
         The first references themselves, which the classic embeddings use as proxy victims.
+    kinds
+        A number for each reference, equal for those of one architecture and origin (trained, or
+        copied): what they say is summed up by kind. All equal if not given.
 
     Raises
     ------
@@ -87,10 +90,16 @@ class References:
     members: NDArray[np.bool_]
     margin: NDArray[np.float32]
     networks: tuple[Network, ...] = ()
+    kinds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.kinds:
+            object.__setattr__(self, "kinds", (0,) * len(self.members))
         if self.members.ndim != 2 or self.members.shape != self.margin.shape:  # noqa: PLR2004
             msg = f"members {self.members.shape} and margin {self.margin.shape} must both be [R, n]"
+            raise InvalidInput(msg)
+        if len(self.kinds) != len(self.members):
+            msg = f"{len(self.kinds)} kinds for {len(self.members)} references"
             raise InvalidInput(msg)
         if self.rows.shape != self.members.shape[1:]:
             msg = f"{len(self.rows)} row digests for {self.members.shape[1]} rows"
@@ -121,19 +130,7 @@ class References:
                 "train references on the whole pool (private and control rows together)"
             )
             raise InvalidInput(msg)
-        return References(wanted, self.members[:, index], self.margin[:, index], self.networks)
-
-    def joined(self, other: References) -> References:
-        """Return these references followed by others of the same rows."""
-        if not np.array_equal(self.rows, other.rows):
-            msg = "these references are about other rows"
-            raise InvalidInput(msg)
-        return References(
-            self.rows,
-            np.concatenate([self.members, other.members]),
-            np.concatenate([self.margin, other.margin]),
-            self.networks,
-        )
+        return replace(self, rows=wanted, members=self.members[:, index], margin=self.margin[:, index])
 
     def save(self, path: str | Path) -> None:
         """Write an ``.npz`` file without pickles; of the networks, the first two."""
@@ -146,7 +143,12 @@ class References:
                 arrays[f"network.{index}.{key}"] = value.numpy()
         with Path(path).open("wb") as file:
             np.savez_compressed(
-                file, rows=self.rows, members=np.packbits(self.members, axis=1), margin=self.margin, **arrays
+                file,
+                rows=self.rows,
+                members=np.packbits(self.members, axis=1),
+                margin=self.margin,
+                kinds=np.array(self.kinds),
+                **arrays,
             )
 
     @classmethod
@@ -164,7 +166,8 @@ class References:
             rows = arrays["rows"].astype(np.uint64)
             members = np.unpackbits(arrays["members"], axis=1, count=len(rows)).astype(bool)
             networks = tuple(_network(arrays, i) for i in range(_KEPT) if f"network.{i}" in arrays)
-            return cls(rows, members, arrays["margin"].astype(np.float32), networks)
+            kinds = tuple(int(kind) for kind in arrays["kinds"])
+            return cls(rows, members, arrays["margin"].astype(np.float32), networks, kinds)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
             msg = f"{path} does not hold reference models' answers: {error}"
             raise InvalidInput(msg) from error
@@ -255,7 +258,8 @@ def train_references(
     watch.on_end("references")
     found = [margins(predict(m, pool.x).softmax(1), pool.y).numpy() for m in (*networks, *copies)]
     whose = members + members if copies else members
-    return References(row_digests(pool), np.stack(whose), np.stack(found), tuple(networks))
+    kinds = (0,) * len(networks) + (1,) * len(copies)
+    return References(row_digests(pool), np.stack(whose), np.stack(found), tuple(networks), kinds)
 
 
 def _place(folder: str | Path | None, what: str, rng: int, index: int) -> Path | None:

@@ -40,5 +40,6 @@ def references_step(context: Context) -> dict[str, Any]:
     members = torch.stack([f["member"] for f in found]).numpy()
     margin = torch.stack([f["margin"] for f in found]).numpy().astype(np.float32)
     networks = tuple(network_of(folder, context.device) for folder, _ in context.open_all("models"))
-    References(row_digests(pool), members, margin, networks).save(context.out / "references.npz")
+    kinds = tuple(context.config["kinds"])
+    References(row_digests(pool), members, margin, networks, kinds).save(context.out / "references.npz")
     return {"references": len(found)}
