@@ -70,7 +70,9 @@ def run_upstream(architecture: str) -> None:
             answer = await model.infer(MODEL, None, parse_query(body, length and int(length)))
             reply, size = answer.body, answer.header_length
         else:
-            reply, size = json.dumps(model.info.content()).encode(), None
+            server = {"name": "bare", "version": "1", "extensions": ["binary_tensor_data"]}
+            content = server if scope["path"] == "/v2" else model.info.content()
+            reply, size = json.dumps(content).encode(), None
         headers = [(b"content-length", str(len(reply)).encode())]
         if size is not None:
             headers.append((b"inference-header-content-length", str(size).encode()))

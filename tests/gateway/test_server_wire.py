@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from assay.gateway.server.problems import BadQuery, Problem, TooLarge, Unacceptable
 from assay.gateway.server.replies import OutputTensor, encode_reply, read_reply, with_receipt
 from assay.gateway.server.tensors import DATATYPES, from_bytes, from_numbers
-from assay.gateway.server.wire import parse_query, read_json, without_proof
+from assay.gateway.server.wire import parse_query, read_json
 
 
 def body(tensor, **members):
@@ -272,20 +272,6 @@ def test_random_bytes_are_refused_as_a_problem(raw, length):
     with pytest.raises(Problem) as caught:
         parse_query(raw, length)
     assert 400 <= caught.value.status < 500
-
-
-def test_a_proof_in_the_body_does_not_reach_the_server_behind():
-    query = parse_query(body(X, parameters={"pow": "t;1", "binary_data_output": True}, id="q"))
-    assert query.proof == "t;1"
-    assert query.id == "q"
-    assert query.binary_outputs == {"*"}
-    assert json.loads(without_proof(query).body)["parameters"] == {"binary_data_output": True}
-    raw = struct.pack("<4f", 1, 2, 3, 4)
-    tensor = {k: v for k, v in X.items() if k != "data"} | {"parameters": {"binary_data_size": 16}}
-    head = body(tensor, parameters={"pow": "t;1"})
-    bare = without_proof(parse_query(head + raw, len(head)))
-    assert bare.body[bare.header_length :] == raw
-    assert parse_query(bare.body, bare.header_length).proof is None
 
 
 def test_binary_outputs_are_chosen_one_by_one():

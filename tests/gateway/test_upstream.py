@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -235,6 +236,33 @@ def test_bodies_go_through_as_they_are():
     assert b"Authorization" not in head
 
 
+@pytest.mark.parametrize(
+    ("says", "binary"),
+    [
+        (plain(b'{"extensions": ["binary_tensor_data"]}'), True),
+        (plain(b'{"extensions": ["classification"]}'), False),
+        (plain(b'{"extensions": "binary_tensor_data"}'), False),
+        (plain(b"[]"), False),
+        (plain(b"no JSON"), False),
+        (plain(b"{}", b"404 Not Found"), False),
+    ],
+)
+def test_numbers_go_as_bytes_to_a_server_that_takes_them(says, binary):
+    async def call(upstream):
+        await upstream.metadata("m")
+        return await upstream.infer("m", None, asked)
+
+    asked = query(40)
+    found, server = ask(plain(json.dumps(META).encode()), says, plain(OK), call=call)
+    assert found.body == OK
+    head, _, sent = server.heard[-1].partition(b"\r\n\r\n")
+    length = re.search(rb"Inference-Header-Content-Length: (\d+)", head)
+    assert (length is not None) is binary
+    got = parse_query(sent, int(length[1])) if binary else parse_query(sent)
+    assert np.array_equal(got.inputs[0].array, asked.inputs[0].array)
+    assert (sent == asked.body) is not binary
+
+
 def test_the_servers_own_token_is_sent():
     _, server = ask(plain(OK), token="secret")
     assert b"Authorization: Bearer secret\r\n" in server.heard[0]
@@ -259,8 +287,8 @@ def test_descriptions_are_remembered_but_not_for_ever():
         return infos
 
     meta = plain(json.dumps(META).encode())
-    infos, server = ask(meta, meta, call=thrice)
-    assert len(server.heard) == 2
+    infos, server = ask(meta, plain(b"{}"), meta, plain(b"{}"), call=thrice)
+    assert [heard.split()[1] for heard in server.heard] == [b"/v2/models/m", b"/v2"] * 2
     assert infos[0] == infos[2]
     assert infos[0].content() == META
     for status in (b"404 No", b"400 No"):

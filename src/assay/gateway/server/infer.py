@@ -24,6 +24,7 @@ from assay.gateway.admission import request_terms
 from assay.gateway.pricing import Usage
 from assay.gateway.server import ahead
 from assay.gateway.server.body import Disconnected, Receive, Scope, Send
+from assay.gateway.server.forward import without_proof
 from assay.gateway.server.gate import Asked, Caller, digest_of
 from assay.gateway.server.problems import (
     MEDIA_TYPE,
@@ -39,7 +40,7 @@ from assay.gateway.server.problems import (
 )
 from assay.gateway.server.replies import encode_reply, read_reply, with_receipt
 from assay.gateway.server.settle import Served, Undone
-from assay.gateway.server.wire import HEADER_LENGTH, Query, parse_query, without_proof
+from assay.gateway.server.wire import HEADER_LENGTH, Query, parse_query
 from assay.gateway.upstream.base import Answer, ModelInfo, UpstreamDown, UpstreamRefused, check_name
 
 if TYPE_CHECKING:

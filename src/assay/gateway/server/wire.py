@@ -1,7 +1,7 @@
-"""Inference requests: from body bytes to checked tensors, and back where a proof was inside.
+"""Inference requests: from body bytes to checked tensors.
 
 Two readers that disagree about one body are a hole: the gateway would price one thing
-and the server behind it compute another. The body is forwarded as it came, so this
+and the server behind it compute another. Where the body is forwarded as it came (`forward`), this
 reader refuses what others may read differently: repeated or unknown members, constants
 that are no JSON, other encodings, shared memory instead of data, left-over bytes.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import from_json
@@ -23,7 +23,7 @@ from pydantic_core import from_json
 from assay.gateway.server.problems import BadQuery, TooLarge, Unacceptable
 from assay.gateway.server.tensors import InputTensor, check_shape, from_bytes, from_numbers
 
-__all__ = ["HEADER_LENGTH", "Query", "parse_query", "read_json", "without_proof"]
+__all__ = ["HEADER_LENGTH", "PROOF", "Query", "parse_query", "read_json"]
 
 #: Length of the JSON part of a body with binary tensors after it.
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -33,7 +33,8 @@ _MAX_ID = 1024
 _MEMBERS = frozenset({"id", "inputs", "outputs", "parameters"})
 _TENSOR = frozenset({"name", "datatype", "shape", "data", "parameters"})
 _OUTPUT = frozenset({"name", "parameters"})
-_PROOF = "pow"
+#: Parameter of a request that holds a proof of work.
+PROOF = "pow"
 _SHORT_LIST = 64
 
 
@@ -59,6 +60,8 @@ class Query:
         Which of them are wanted as binary; ``"*"`` stands for all.
     proof
         Text of a proof of work inside the body, or None.
+    head
+        The JSON part as it was read, with its data.
     """
 
     body: bytes
@@ -69,6 +72,7 @@ class Query:
     outputs: tuple[str, ...] = ()
     binary_outputs: frozenset[str] = frozenset()
     proof: str | None = None
+    head: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 def parse_query(body: bytes, header_length: int | None = None, *, max_items: int = 64) -> Query:
@@ -139,6 +143,7 @@ def parse_query(body: bytes, header_length: int | None = None, *, max_items: int
         outputs=outputs,
         binary_outputs=binary,
         proof=_proof(parameters),
+        head=content,
     )
 
 
@@ -161,18 +166,6 @@ def read_json(raw: bytes) -> Any:
         msg = "the body is not JSON in UTF-8"
         raise BadQuery(msg) from error
     return content
-
-
-def without_proof(query: Query) -> Query:
-    """Return the request as the server behind the gateway gets it: without ``parameters.pow``."""
-    if query.proof is None:
-        return query
-    size = len(query.body) if query.header_length is None else query.header_length
-    content = json.loads(query.body[:size])
-    del content["parameters"][_PROOF]
-    head = json.dumps(content, separators=(",", ":")).encode()
-    length = None if query.header_length is None else len(head)
-    return replace(query, body=head + query.body[size:], header_length=length)
 
 
 class _Blobs:
@@ -296,9 +289,9 @@ def _mark(content: Mapping[str, Any]) -> str:
 
 
 def _proof(parameters: Mapping[str, Any]) -> str | None:
-    proof = parameters.get(_PROOF)
+    proof = parameters.get(PROOF)
     if proof is not None and not isinstance(proof, str):
-        msg = f"the parameter {_PROOF} must be text: token;nonces"
+        msg = f"the parameter {PROOF} must be text: token;nonces"
         raise BadQuery(msg)
     return proof
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
+from assay.gateway.server.forward import in_binary
 from assay.gateway.server.problems import BadQuery, NotFound
 from assay.gateway.server.wire import HEADER_LENGTH, Query, read_json
 from assay.gateway.upstream.base import Answer, ModelInfo, Upstream, UpstreamDown, UpstreamRefused
@@ -20,13 +21,15 @@ __all__ = ["ProxyUpstream"]
 _OK, _NOT_FOUND, _TOO_MANY, _SERVER = 200, 404, 429, 500
 _CACHED_MODELS = 256
 _MAX_WORDS = 300
+_BINARY = "binary_tensor_data"
 
 
 class ProxyUpstream(Upstream):
     """A server under the Open Inference Protocol, version 2.
 
-    Bodies go there and back as they are. What the caller sent in headers does not:
-    only the type and the length of the JSON part.
+    Bodies go there and back as they are, unless the server says that it takes binary tensors: long
+    lists of numbers then go there as bytes. What the caller sent in headers does not go there: only
+    the type and the length of the JSON part.
 
     Parameters
     ----------
@@ -66,6 +69,7 @@ class ProxyUpstream(Upstream):
         self._limit, self._under_way = concurrency + waiting, 0
         self._memory = memory
         self._known: OrderedDict[tuple[str, str | None], tuple[float, ModelInfo]] = OrderedDict()
+        self._binary = False
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     async def close(self) -> None:
@@ -87,6 +91,7 @@ class ProxyUpstream(Upstream):
         if known is not None and now < known[0]:
             return known[1]
         info = await self._describe(model, version)
+        self._binary = await self._takes_binary()
         # Only what exists is remembered: a flood of invented names cannot push it out.
         self._known[key] = (now + self._memory, info)
         while len(self._known) > _CACHED_MODELS:
@@ -131,6 +136,8 @@ class ProxyUpstream(Upstream):
         self, model: str, version: str | None, query: Query
     ) -> tuple[str, str, dict[str, str], bytes]:
         headers = dict(self._headers)
+        if self._binary:
+            query = in_binary(query)
         if query.header_length is None:
             headers["Content-Type"] = "application/json"
         else:
@@ -158,6 +165,15 @@ class ProxyUpstream(Upstream):
         except BadQuery as error:
             msg = f"{self.shown} does not describe the model in JSON"
             raise UpstreamDown(msg) from error
+
+    async def _takes_binary(self) -> bool:
+        try:
+            response = await self._pool.request("GET", "/v2", self._headers)
+            content = read_json(response.body) if response.status == _OK else None
+        except (UpstreamDown, BadQuery):  # it has just described a model: text will do
+            return False
+        extensions = content.get("extensions") if isinstance(content, dict) else None
+        return isinstance(extensions, list) and _BINARY in extensions
 
     def _refuse(self, response: Response) -> None:
         status = response.status
