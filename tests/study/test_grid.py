@@ -191,6 +191,13 @@ def test_references_can_be_copied_as_a_thief_would():
     (joined,) = steps(plan, "references")
     models = [plan.by_key[plan.by_key[m].inputs["model"]].kind for m in joined.inputs["margins"]]
     assert models == ["train", "train", "extract", "extract"]
+    assert joined.config["kinds"] == [0, 0, 1, 1]
+
+
+def test_references_of_each_architecture_and_their_copies_are_kinds():
+    more = 'count = 2, copies = "labels", extra = [{ architecture = "mlp-8", recipe = "short", count = 1 }] }'
+    (joined,) = steps(plan_of(("count = 2 }", more)), "references")
+    assert joined.config["kinds"] == [0, 0, 1, 2, 2, 3]
 
 
 def test_panels_share_models_and_may_name_evidence_that_the_grid_leaves_out():
