@@ -21,20 +21,24 @@ from assay.gateway.server.wire import PROOF, Query
 __all__ = ["in_binary", "without_proof"]
 
 _WORTHWHILE = 64  # numbers in text; with fewer it costs as much as it saves
-_BINARY_SIZE = "binary_data_size"
+_SIZE = "binary_data_size"
 
 
 def without_proof(query: Query) -> Query:
     """Return the request without ``parameters.pow``."""
     if query.proof is None:
         return query
-    rest = {name: value for name, value in query.head["parameters"].items() if name != PROOF}
-    content = {**query.head, "parameters": rest}
+    size = len(query.body) if query.header_length is None else query.header_length
+    content = json.loads(query.body[:size])
+    del content["parameters"][PROOF]
     head = _text(content)
-    size = query.header_length
-    if size is None:
-        return replace(query, body=head, proof=None, head=content)
-    return replace(query, body=head + query.body[size:], header_length=len(head), proof=None, head=content)
+    return replace(
+        query,
+        body=head + query.body[size:],
+        header_length=None if query.header_length is None else len(head),
+        proof=None,
+        head={**query.head, "parameters": content["parameters"]},
+    )
 
 
 def in_binary(query: Query) -> Query:
@@ -43,18 +47,19 @@ def in_binary(query: Query) -> Query:
     What is asked for as JSON still comes as JSON.
     """
     pairs = list(zip(query.head["inputs"], query.inputs, strict=True))
-    if not any("data" in one and math.prod(tensor.shape) >= _WORTHWHILE for one, tensor in pairs):
+    if all(_is_binary(one) or math.prod(tensor.shape) < _WORTHWHILE for one, tensor in pairs):
         return query
-    inputs = []
-    for one, tensor in pairs:
-        parameters = {**one.get("parameters", {}), _BINARY_SIZE: len(tensor.raw)}
-        inputs.append(
-            {name: one[name] for name in ("name", "shape", "datatype")} | {"parameters": parameters}
-        )
+    inputs = [
+        {**one, "parameters": {**one.get("parameters", {}), _SIZE: len(tensor.raw)}} for one, tensor in pairs
+    ]
     content = {**query.head, "inputs": inputs}
     head = _text(content)
     body = b"".join((head, *(tensor.raw for tensor in query.inputs)))
     return replace(query, body=body, header_length=len(head), head=content)
+
+
+def _is_binary(stated: dict[str, Any]) -> bool:
+    return _SIZE in stated.get("parameters", {})
 
 
 def _text(content: dict[str, Any]) -> bytes:

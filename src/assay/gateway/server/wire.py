@@ -61,7 +61,7 @@ class Query:
     proof
         Text of a proof of work inside the body, or None.
     head
-        The JSON part as it was read, with its data.
+        The JSON part as it was read, without the data of inputs.
     """
 
     body: bytes
@@ -143,7 +143,7 @@ def parse_query(body: bytes, header_length: int | None = None, *, max_items: int
         outputs=outputs,
         binary_outputs=binary,
         proof=_proof(parameters),
-        head=content,
+        head={**content, "inputs": [{k: v for k, v in one.items() if k != "data"} for one in stated]},
     )
 
 
