@@ -96,6 +96,22 @@ def test_references_that_are_always_right_tell_nothing(weights):
     assert (weights(sure).slope < 1e-6).all()
 
 
+@pytest.mark.parametrize("members", [True, False])
+def test_references_that_all_had_or_all_lacked_the_rows_leave_each_row_to_itself(members):
+    found, _ = world(8, 500)
+    same = References(found.rows, np.full_like(found.members, members), found.margin)
+    assert np.array_equal(calibrated_label_weights(same).slope, label_weights(same).slope)
+    assert np.array_equal(calibrated_score_weights(same).slope, score_weights(same).slope)
+
+
+@BOTH
+def test_a_kind_that_had_every_row_is_no_hindrance(weights):
+    first, hard = world(8)
+    both = [np.concatenate([first.members, np.ones_like(first.members)]), np.tile(first.margin, (2, 1))]
+    found = weights(References(first.rows, *both, (), (0,) * 8 + (1,) * 8))
+    assert hard[found.order()[:400]].mean() > 0.9
+
+
 def test_weights_are_the_same_every_time():
     found, _ = world(8)
     assert np.array_equal(calibrated_label_weights(found).slope, calibrated_label_weights(found).slope)
@@ -105,5 +121,8 @@ def test_kinds_are_kept_and_must_fit(tmp_path):
     found, _ = world(4, 10, kinds=(0, 0, 1, 1))
     found.save(tmp_path / "references.npz")
     assert References.load(tmp_path / "references.npz").kinds == (0, 0, 1, 1)
+    with np.load(tmp_path / "references.npz") as file:
+        np.savez(tmp_path / "older.npz", **{name: file[name] for name in file.files if name != "kinds"})
+    assert References.load(tmp_path / "older.npz").kinds == (0, 0, 0, 0)
     with pytest.raises(InvalidInput, match="3 kinds for 4 references"):
         world(4, 10, kinds=(0, 0, 1))

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 _FEWEST = 4  # references, of which one is held out;
 _LEAST = 2000  # answers of references to learn from: with less of either, each row is estimated by itself
+_RAREST = 0.1  # least share of rows that they trained on, and of rows that they did not
 _HELD_OUT = 24  # references that play the suspect, at most
 _EXAMPLES = 500_000  # rows to learn from, at most
 _FARTHEST = 8.0  # margins beyond say no more
@@ -49,8 +50,9 @@ def calibrated_label_weights(references: References) -> Weights:
         if answers.all() or not answers.any():  # nothing to tell apart
             rates.append(np.full(len(learned.rows), float(answers[0])))
             continue
-        trees = HistGradientBoostingClassifier(**_settings(len(answers)))
-        rates.append(trees.fit(learned.features[here], answers).predict_proba(learned.rows)[:, 1])
+        features, rows = _told(learned.features[here], learned.rows)
+        trees = HistGradientBoostingClassifier(**_settings(len(answers))).fit(features, answers)
+        rates.append(trees.predict_proba(rows)[:, 1])
     p_in, p_out = (np.clip(rate, _EDGE, 1 - _EDGE) for rate in rates)
     slope = np.log(p_in / p_out) - np.log((1 - p_in) / (1 - p_out))
     information = np.abs(slope * (p_in - p_out)) * np.sign(p_in - p_out)
@@ -65,20 +67,37 @@ def calibrated_score_weights(references: References) -> Weights:
     means, variances = [], []
     for member in (True, False):
         here = learned.member == member
-        features, margin = learned.features[here], learned.margin[here]
+        features, rows = _told(learned.features[here], learned.rows)
+        margin = learned.margin[here]
         settings = _settings(len(margin))
         trees = HistGradientBoostingRegressor(**settings).fit(features, margin)
         off = (margin - trees.predict(features)) ** 2
         spread = HistGradientBoostingRegressor(**settings).fit(features, off)
-        means.append(trees.predict(learned.rows))
-        variances.append(np.maximum(spread.predict(learned.rows), _NARROWEST))
+        means.append(trees.predict(rows))
+        variances.append(np.maximum(spread.predict(rows), _NARROWEST))
     gap = means[0] - means[1]
     variance = (variances[0] + variances[1]) / 2
     return Weights(np.maximum(gap, 0.0) / variance, means[1], np.sign(gap) * gap**2 / variance)
 
 
 def _teaches(references: References) -> bool:
-    return len(references) >= _FEWEST and references.members.size >= _LEAST
+    """Return whether there is enough to learn from, with and without training on the rows."""
+    if len(references) < _FEWEST or references.members.size < _LEAST:
+        return False
+    share = float(references.members[_held_out(references)].mean())
+    return min(share, 1 - share) >= _RAREST
+
+
+def _held_out(references: References) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, len(references) - 1, _HELD_OUT).round().astype(np.int64))
+
+
+def _told(
+    features: NDArray[np.float32], rows: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return both without the columns that are never known, of which trees cannot be made."""
+    known = ~np.isnan(features).all(axis=0)
+    return features[:, known], rows[:, known]
 
 
 def _settings(examples: int) -> dict[str, Any]:
@@ -105,7 +124,7 @@ class _Lessons:
     @classmethod
     def of(cls, references: References) -> _Lessons:
         profiles = [_Profile.of(references, kind) for kind in sorted(set(references.kinds))]
-        held = np.unique(np.linspace(0, len(references) - 1, _HELD_OUT).round().astype(int))
+        held = _held_out(references)
         rows = references.members.shape[1]
         every = max(1, -(-rows * len(held) // _EXAMPLES))
         features, member, margin = [], [], []

@@ -166,7 +166,7 @@ class References:
             rows = arrays["rows"].astype(np.uint64)
             members = np.unpackbits(arrays["members"], axis=1, count=len(rows)).astype(bool)
             networks = tuple(_network(arrays, i) for i in range(_KEPT) if f"network.{i}" in arrays)
-            kinds = tuple(int(kind) for kind in arrays["kinds"])
+            kinds = tuple(int(kind) for kind in arrays.get("kinds", ()))
             return cls(rows, members, arrays["margin"].astype(np.float32), networks, kinds)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
             msg = f"{path} does not hold reference models' answers: {error}"
